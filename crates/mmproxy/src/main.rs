@@ -1,0 +1,2 @@
+//! The mmproxy daemon.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Building blocks for end-to-end tests.
