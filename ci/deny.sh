@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Promise: dependencies are what deny.toml allows: licences, sources, no duplicates without a reason.
+#
+#   ci/deny.sh               what needs no network
+#   ci/deny.sh --advisories  known vulnerabilities too; fetches the RustSec database
+#
+# Advisories are asked for, not part of every run: the database lives on a host that not every machine may
+# reach, and an advisory published tonight says nothing about the change under test. A scheduled job should ask.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+case "${1:-}" in
+    '')
+        cargo deny --all-features check bans licenses sources
+        say "advisories not checked: ci/deny.sh --advisories does, where the RustSec database can be fetched"
+        ;;
+    --advisories) cargo deny --all-features check advisories bans licenses sources ;;
+    *) die "unknown argument $1; only --advisories is known" ;;
+esac

@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Promise: facts that stand twice are the same: flags, commands, close reasons, exit statuses and messages in the
+# documents are those of the program, and ci/README.md, justfile and ci/ name the same scripts.
+#
+# A table in a document is compared when this comment stands right above it:
+#
+#   <!-- checked: flags of mmproxy probe -->     first column: the flags that --help prints
+#   <!-- checked: commands -->                   first column: the subcommands that --help prints
+#   <!-- checked: close reasons -->              first column: the labels of CloseReason
+#   <!-- checked: exit statuses -->              first column: the values of Exit
+#   <!-- checked: messages -->                   first column: text of the sources; `…` stands for what varies
+# shellcheck disable=SC2016  # back-quotes in single quotes are Markdown's
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+documents=(README.md docs/*.md)
+failed=false
+complain() {
+    say "$*" >&2
+    failed=true
+}
+
+# First cells of all tables under `<!-- checked: $1 -->`, without their heading.
+cells() {
+    cat "${documents[@]}" | awk -v mark="<!-- checked: $1 -->" '
+        $0 == mark { table = 1; row = 0; next }
+        table && /^\|/ {
+            row++
+            if (row > 2) { gsub(/\\\|/, "\001"); split($0, cell, "|"); gsub("\001", "|", cell[2]); print cell[2] }
+            next
+        }
+        # A blank line may stand between the comment and its table.
+        table && row { table = 0 }
+    '
+}
+
+# same WHAT DOCUMENTED REAL: two sorted lists, one item a line.
+same() {
+    local what=$1 documented=$2 real=$3 item
+    # An empty list means that this script no longer finds what it looks for.
+    [ -n "$documented" ] || { complain "no table of $what in the documents"; return; }
+    [ -n "$real" ] || { complain "no $what found in the program"; return; }
+    while read -r item; do
+        [ -z "$item" ] || complain "$what: $item is documented, but not there"
+    done < <(comm -23 <(printf '%s\n' "$documented") <(printf '%s\n' "$real"))
+    while read -r item; do
+        [ -z "$item" ] || complain "$what: $item is there, but not documented"
+    done < <(comm -13 <(printf '%s\n' "$documented") <(printf '%s\n' "$real"))
+}
+
+# --- flags and commands ----------------------------------------------------------------------------------
+
+cargo build --locked -p mmproxy
+mmproxy="$TARGET_DIR/debug/mmproxy"
+
+# Names in the option lines of clap's help, e.g. `  -l, --listen <ADDR:PORT>`; every command has -h and -V.
+flags_of() {
+    # shellcheck disable=SC2086  # "mmproxy probe" is two words
+    "$mmproxy" ${1#mmproxy} --help | sed -nE 's/^ {2,6}(-[^ ].*)$/\1/p' | sed -E 's/ {2,}.*//' |
+        grep -oE '(^|[ ,])--?[a-zA-Z0-9][a-z0-9-]*' | tr -d ' ,' | grep -vxE -- '-h|--help|-V|--version' | sort -u
+}
+
+commands() {
+    "$mmproxy" --help | sed -nE '/^Commands:/,/^$/ s/^  ([a-z]+).*/\1/p' | grep -vx help | sort -u
+}
+
+documented_flags() {
+    cells "flags of $1" | grep -oE '`--?[a-zA-Z0-9][a-z0-9-]*' | tr -d '`' | sort -u
+}
+
+same 'flags of mmproxy' "$(documented_flags mmproxy)" "$(flags_of mmproxy)"
+same 'commands' "$(cells commands | grep -oE '`(mmproxy )?[a-z]+' | sed -E 's/`(mmproxy )?//' | sort -u)" "$(commands)"
+for command in $(commands); do
+    flags=$(flags_of "mmproxy $command" || true)
+    [ -z "$flags" ] || same "flags of mmproxy $command" "$(documented_flags "mmproxy $command")" "$flags"
+done
+
+# --- reasons, statuses, messages --------------------------------------------------------------------------
+
+labels() {
+    awk '/fn label\(/ { inside = 1 } inside { print } inside && /^    }/ { exit }' crates/mmproxy-forwarder/src/report.rs |
+        grep -oE '"[a-z_]+"' | tr -d '"' | sort -u
+}
+same 'close reasons' "$(cells 'close reasons' | grep -oE '`[a-z_]+`' | tr -d '`' | sort -u)" "$(labels)"
+
+statuses() {
+    sed -nE 's/^    [A-Z][A-Za-z]+ = ([0-9]+),$/\1/p' crates/mmproxy/src/exit.rs | sort -u
+}
+same 'exit statuses' "$(cells 'exit statuses' | grep -oE '[0-9]+' | sort -u)" "$(statuses)"
+
+# All string literals of our own sources, joined over line ends that end in a backslash.
+sources=$(git ls-files --cached --others --exclude-standard -- 'crates/*/src/*.rs' | xargs cat |
+    sed -e ':again' -e '/\\$/ { N; s/\\\n *//; b again' -e '}')
+messages=0
+while read -r message; do
+    message=$(sed -nE 's/^ *`(.*)` *$/\1/p' <<<"$message")
+    [ -n "$message" ] || continue
+    messages=$((messages + 1))
+    # What varies is filled in at run time: the text around it must be there.
+    while read -r piece; do
+        [ "${#piece}" -lt 4 ] || grep -qF -- "${piece//\"/\\\"}" <<<"$sources" || grep -qF -- "$piece" <<<"$sources" ||
+            complain "messages: no source says \"$piece\" (of \"$message\")"
+    done <<<"${message//…/$'\n'}"
+done < <(cells messages)
+[ "$messages" -gt 0 ] || complain 'no table of messages in the documents'
+
+# --- the scripts themselves -------------------------------------------------------------------------------
+
+scripts=$(git ls-files --cached --others --exclude-standard -- ci | grep -E '\.sh$|/test$' | grep -v '/lib\.sh$' | sort)
+same 'scripts in ci/README.md' "$(grep -oE '`ci/[a-z0-9-]+(\.sh)?' ci/README.md | tr -d '`' | grep -v '/lib\.sh$' | sort -u)" "$scripts"
+while read -r script; do
+    [ -x "$script" ] || complain "justfile calls $script, which is not there"
+done < <(grep -oE 'ci/[a-z0-9-]+(\.sh)?' justfile | sort -u)
+
+# --- versions ---------------------------------------------------------------------------------------------
+
+rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+for file in README.md CONTRIBUTING.md; do
+    ! grep -qE 'Rust [0-9]+\.[0-9]+' "$file" || grep -qF "Rust $rust" "$file" ||
+        complain "$file names another Rust version than Cargo.toml ($rust)"
+done
+
+$failed && exit 1
+say "$messages messages and all tables agree with the program"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Promise: the tree is the project's alone: no path of one machine in it, no dead link between its documents.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+failed=false
+complain() {
+    say "$*" >&2
+    failed=true
+}
+
+# Files as committed or about to be; `git grep` would skip those not yet added.
+mapfile -t files < <(git ls-files --cached --others --exclude-standard)
+
+# Home directories and the like. The brackets keep this line from finding itself.
+if found=$(grep -nIE '(^|[^A-Za-z0-9_.-])/([w]ork|[r]oot|[h]ome)/' -- "${files[@]}"); then
+    complain "paths of one machine:"$'\n'"$found"
+fi
+# Where this checkout lies, unless that is a plain word such as /src.
+if [[ $ROOT == /*/* ]] && found=$(grep -nIF "$ROOT/" -- "${files[@]}"); then
+    complain "the path of this checkout:"$'\n'"$found"
+fi
+
+# [text](target) in Markdown, without addresses on the web and without the #anchor.
+for file in "${files[@]}"; do
+    [[ $file == *.md ]] || continue
+    while read -r target; do
+        [ -e "$(dirname "$file")/$target" ] || complain "$file links to $target, which is not there"
+    done < <(grep -oE '\]\([^)#[:space:]]+' "$file" | sed 's/^](//' | grep -vE '^[a-z]+:' || true)
+done
+
+$failed && exit 1
+say "${#files[@]} files are tidy"

@@ -1,0 +1,69 @@
+# The same scripts as continuous integration, under shorter names. `just` is a convenience: each recipe is one
+# script of ci/, and ci/README.md says what it promises.
+
+# List the recipes.
+default:
+    @just --list
+
+# What a change must pass, without root and in a few minutes.
+check: scripts tidy fmt deny clippy docs test
+
+# Everything, as CI does: installs what is missing, ends with the runners' summaries.
+ci:
+    ci/test
+
+# Install what the checks need (root or sudo for Debian packages).
+deps *args:
+    ci/deps.sh {{args}}
+
+# Formatting of every Rust file.
+fmt:
+    ci/fmt.sh
+
+# Lints of the whole workspace, warnings are errors.
+clippy:
+    ci/clippy.sh
+
+# API documentation, warnings are errors.
+docs:
+    ci/docs.sh
+
+# Unit, property and doc tests; arguments select, e.g. `just test -p mmproxy-codec`.
+test *args:
+    ci/unit.sh {{args}}
+
+# End-to-end and interop tests in network namespaces; arguments select by name.
+e2e *args:
+    ci/e2e.sh {{args}}
+
+# The demo, as root and as an ordinary user.
+demo:
+    ci/demo.sh
+
+# Runnable blocks of the documents.
+readme *files:
+    ci/readme.sh {{files}}
+
+# Flags, reasons, statuses and messages in the documents against the program.
+facts:
+    ci/facts.sh
+
+# Licences, sources and duplicates of dependencies; `just deny --advisories` asks for vulnerabilities too.
+deny *args:
+    ci/deny.sh {{args}}
+
+# Every fuzz target for `seconds`, starting from its corpus.
+fuzz seconds="20":
+    ci/fuzz-smoke.sh {{seconds}}
+
+# The codec without std and without an allocator.
+no-std:
+    ci/no-std.sh
+
+# shellcheck.
+scripts:
+    ci/scripts.sh
+
+# Machine paths and dead links.
+tidy:
+    ci/tidy.sh
