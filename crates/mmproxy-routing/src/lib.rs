@@ -1,1 +1,32 @@
-//! mmproxy-routing.
+//! The return path of spoofed connections: what must be in a network namespace so that a target's replies to the
+//! client's address come back to the socket that spoofed it.
+//!
+//! A return path is a [`Plan`]: a list of [`Step`]s, each of which prints as the command an operator could type.
+//! [`observe`] compares it with the kernel, [`apply`] and [`remove`] are `mmproxy setup` and `teardown`, and a
+//! [`Lease`] holds it for as long as an instance runs.
+//!
+//! No function here sees a connection. None calls `ip`, `nft` or `sysctl`. All work in the network namespace of the
+//! calling thread and need a current-thread tokio runtime (or one whose threads share a namespace) with I/O and
+//! time enabled.
+
+mod apply;
+mod error;
+mod family;
+mod lease;
+mod lookup;
+mod mode;
+mod observe;
+mod plan;
+mod remove;
+mod step;
+
+pub use apply::{Applied, Outcome, apply};
+pub use error::{Blame, RoutingError};
+pub use family::{Ipv6Off, families_available, ipv6_off};
+pub use lease::{Lease, Policy};
+pub use lookup::{Question, Route, Verdict, lookup};
+pub use mode::{Families, Family, Mark, Mode, Priority, SettingError, Settings, Table};
+pub use observe::{Observed, Owner, State, observe};
+pub use plan::Plan;
+pub use remove::{InUse, Kept, KeptReason, Removal, remove};
+pub use step::{LocalRoute, Rule, Selector, Step, Sysctl, Undo};

