@@ -1,1 +1,65 @@
-//! mmproxy-forwarder.
+//! Takes TCP connections that begin with a PROXY header and hands their payload to a target from the client's own
+//! address, so that the target cannot tell it from a direct connection.
+//!
+//! ```text
+//! accept            tcp::listen    PeerAddr        the load balancer
+//!   admit           allowlist      may this peer speak PROXY at all? asked before one byte is read
+//! read header       tcp::header    ClaimedSource   what the header says, and the bytes behind it
+//! authorise         policy         SpoofSource     may it claim this source?
+//! dial              tcp::dial      TargetAddr      a transparent, marked socket bound to the client
+//! relay             tcp::relay     leftover first, then both ways; half-close and reset carried over
+//! close             report         one SessionReport with one CloseReason, exactly once
+//! ```
+//!
+//! The return path of spoofed connections, policy routing, is not this crate's business; without it every spoofed
+//! connection times out.
+//!
+//! ```no_run
+//! use mmproxy_forwarder::{AllowList, Gateway, GatewayConfig, Listener, Shutdown, Targets, Unobserved};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let allowed = AllowList::parse("192.0.2.0/24 # the balancers")?;
+//! let targets = Targets::new(Some("127.0.0.1:22".parse()?), Some("[::1]:22".parse()?))?;
+//! let gateway = Gateway::new(GatewayConfig::new(allowed, targets), Unobserved)?;
+//! let listener = Listener::bind("[::]:2222".parse()?, Listener::BACKLOG)?;
+//! gateway.serve(listener, &Shutdown::new()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod addr;
+mod allowlist;
+mod config;
+mod errno;
+mod error;
+mod gateway;
+mod observer;
+mod own;
+mod policy;
+mod rate;
+mod report;
+mod session;
+mod tcp;
+
+pub use addr::{
+    ClaimedSource, Family, PeerAddr, SpoofSource, TargetAddr, TargetInvalid, TargetProblem, Targets,
+    TargetsInvalid, unmapped,
+};
+pub use allowlist::{AllowList, AllowListError, Mistake, NetworkProblem, parse_network};
+pub use config::{
+    DialOptions, GatewayConfig, Keepalive, KeepaliveInvalid, SourcePort, SourcePortUnknown, TimeoutTooShort,
+    sessions_within,
+};
+pub use error::{AdmissionRefused, Blame, NoTarget, ServeError, SessionError};
+pub use gateway::{Drained, Gateway, Shutdown};
+pub use observer::{
+    AcceptPaused, Observer, OwnAddressesStale, SessionEstablished, SessionOpened, Unobserved,
+};
+pub use own::OwnAddresses;
+pub use policy::{SourceClass, SourceClassUnknown, SourcePolicy, SourceRefused};
+pub use rate::RateLimited;
+pub use report::{CloseReason, OPENING_LEN, SessionId, SessionReport};
+pub use tcp::dial::{Action, ClientPort, DialError, Dialed, PortConflict, connect_plain, connect_spoofed};
+pub use tcp::header::HeaderReadError;
+pub use tcp::listen::{BindError, Listener};
+pub use tcp::relay::{RelayError, Side};

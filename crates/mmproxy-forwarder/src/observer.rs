@@ -1,0 +1,116 @@
+//! What a gateway tells while it serves.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::addr::{ClaimedSource, PeerAddr, TargetAddr};
+use crate::report::{SessionId, SessionReport};
+
+/// Hears what happens. Logs, metrics and tests implement it; every method does nothing by default.
+///
+/// Methods are called from the threads of the runtime and hold up the session (or, where said so, the
+/// accept loop) they tell of: they must not block. A panic in one ends that session only.
+pub trait Observer: Send + Sync + 'static {
+    /// A peer was accepted; whether it is allowed is not decided yet.
+    fn session_opened(&self, _opened: &SessionOpened) {}
+
+    /// A session has its connection to the target and starts to relay.
+    fn session_established(&self, _established: &SessionEstablished) {}
+
+    /// A session ended. Called exactly once for each [`session_opened`](Self::session_opened), with both sides
+    /// already closed.
+    fn session_closed(&self, _report: &SessionReport) {}
+
+    /// The accept loop waits because the machine ran out of something. Called by the accept loop, once a minute
+    /// at most.
+    fn accept_paused(&self, _paused: &AcceptPaused<'_>) {}
+
+    /// This host's own addresses could not be read again; the last known ones are used. Once a minute at most.
+    fn own_addresses_stale(&self, _stale: &OwnAddressesStale<'_>) {}
+
+    /// Accepting ended: the gateway was told to stop, or the listener broke. Sessions still have their drain.
+    fn accept_stopped(&self, _listener: SocketAddr, _sessions: usize) {}
+}
+
+/// Hears nothing: for a gateway nobody watches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// A session that begins.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SessionOpened {
+    /// Number of the session.
+    pub id: SessionId,
+    /// The load balancer.
+    pub peer: PeerAddr,
+    /// The listener it connected to.
+    pub listener: SocketAddr,
+}
+
+/// A session whose target answered.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SessionEstablished {
+    /// Number of the session.
+    pub id: SessionId,
+    /// The load balancer.
+    pub peer: PeerAddr,
+    /// The client as announced; `None` where nothing is spoofed.
+    pub claimed: Option<ClaimedSource>,
+    /// The address the target sees.
+    pub bound: SocketAddr,
+    /// The target.
+    pub target: TargetAddr,
+}
+
+/// A pause of the accept loop.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct AcceptPaused<'a> {
+    /// The listener that waits.
+    pub listener: SocketAddr,
+    /// What `accept(2)` said: EMFILE, ENFILE, ENOBUFS, ENOMEM or something unheard of.
+    pub error: &'a io::Error,
+    /// Pauses since the last one that was told.
+    pub held_back: u64,
+}
+
+/// A failed attempt to read this host's own addresses.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct OwnAddressesStale<'a> {
+    /// What the provider said.
+    pub error: &'a io::Error,
+    /// Failures since the last one that was told.
+    pub held_back: u64,
+}
+
+impl<T: Observer + ?Sized> Observer for Arc<T> {
+    fn session_opened(&self, opened: &SessionOpened) {
+        (**self).session_opened(opened);
+    }
+
+    fn session_established(&self, established: &SessionEstablished) {
+        (**self).session_established(established);
+    }
+
+    fn session_closed(&self, report: &SessionReport) {
+        (**self).session_closed(report);
+    }
+
+    fn accept_paused(&self, paused: &AcceptPaused<'_>) {
+        (**self).accept_paused(paused);
+    }
+
+    fn own_addresses_stale(&self, stale: &OwnAddressesStale<'_>) {
+        (**self).own_addresses_stale(stale);
+    }
+
+    fn accept_stopped(&self, listener: SocketAddr, sessions: usize) {
+        (**self).accept_stopped(listener, sessions);
+    }
+}

@@ -1,0 +1,166 @@
+//! One session, from `accept(2)` to its report.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::addr::{Family, PeerAddr};
+use crate::error::{NoTarget, SessionError};
+use crate::gateway::Shared;
+use crate::observer::{Observer, SessionEstablished, SessionOpened};
+use crate::report::{CloseReason, OPENING_LEN, SessionReport};
+use crate::tcp::header::HeaderReadError;
+use crate::tcp::relay::Traffic;
+use crate::tcp::socket::{Socket, set_options};
+use crate::tcp::{dial, header, relay};
+
+/// Runs one session and reports it; `cut` ends it early once it says `true` or its sender is gone.
+pub(crate) async fn run(
+    gateway: Arc<Shared>,
+    stream: TcpStream,
+    peer: PeerAddr,
+    listener: std::net::SocketAddr,
+    mut cut: watch::Receiver<bool>,
+) {
+    let mut ledger = Ledger::open(&gateway, peer, listener);
+    let peer = Socket::new(stream);
+    let ended = tokio::select! {
+        // A session that has just finished is not cut.
+        biased;
+        ended = flow(&gateway, peer, &mut ledger) => Some(ended),
+        _ = cut.wait_for(|cut| *cut) => None,
+    };
+    match ended {
+        Some(Ok(())) => ledger.close(CloseReason::Finished, None),
+        Some(Err(error)) => ledger.close(error.reason(), Some(error)),
+        None => ledger.close(CloseReason::Drained, None),
+    }
+}
+
+/// The steps of a session. Returning early, or being dropped, resets every connection it has.
+async fn flow(gateway: &Shared, peer: Socket, ledger: &mut Ledger) -> Result<(), SessionError> {
+    let config = &gateway.config;
+    ledger.tell_opened();
+
+    let _place = gateway.admit(ledger.report.peer)?;
+    set_options(&SockRef::from(&*peer), config.dial.keepalive).map_err(HeaderReadError::Read)?;
+
+    let mut payload = BytesMut::new();
+    let deadline = ledger.opened + config.header_timeout;
+    let announced = match header::read(&peer, &mut payload, &config.decode, deadline).await {
+        Ok(announced) => announced,
+        Err(error) => {
+            ledger.keep_opening(&payload);
+            if matches!(error, HeaderReadError::ConnectOnly) {
+                peer.finish();
+            }
+            return Err(error.into());
+        }
+    };
+    ledger.note_header(announced.version);
+    ledger.report.claimed = announced.client;
+
+    let dialed = match announced.client {
+        Some(claimed) => {
+            let source = config.sources.authorise(claimed, &gateway.own_addresses())?;
+            let target = config.targets.of(source.family()).ok_or(NoTarget { client: claimed })?;
+            ledger.report.target = Some(target);
+            dial::connect_spoofed(source, target, &config.dial).await?
+        }
+        None => {
+            let target = config.targets.preferring(Family::of(ledger.report.peer.addr()));
+            ledger.report.target = Some(target);
+            dial::connect_plain(target, &config.dial).await?
+        }
+    };
+    ledger.note_dialed(&dialed);
+    let target = Socket::new(dialed.stream);
+
+    relay::both_ways(&peer, &target, payload, &ledger.traffic).await?;
+    peer.finish();
+    target.finish();
+    Ok(())
+}
+
+/// The report in the making. Tells the observer exactly once, also when the session panics or its task is
+/// dropped.
+struct Ledger {
+    observer: Arc<dyn Observer>,
+    opened: Instant,
+    report: SessionReport,
+    traffic: Traffic,
+    told: bool,
+}
+
+impl Ledger {
+    fn open(gateway: &Shared, peer: PeerAddr, listener: std::net::SocketAddr) -> Self {
+        Self {
+            observer: Arc::clone(&gateway.observer),
+            opened: Instant::now(),
+            report: SessionReport::new(gateway.next_id(), peer, listener),
+            traffic: Traffic::default(),
+            told: false,
+        }
+    }
+
+    fn tell_opened(&self) {
+        let SessionReport { id, peer, listener, .. } = self.report;
+        self.observer.session_opened(&SessionOpened { id, peer, listener });
+    }
+
+    fn keep_opening(&mut self, bytes: &[u8]) {
+        self.report.opening = bytes[..bytes.len().min(OPENING_LEN)].to_vec();
+    }
+
+    fn note_header(&mut self, version: mmproxy_codec::Version) {
+        self.report.header = Some(version);
+        self.report.header_time = Some(self.opened.elapsed());
+    }
+
+    fn note_dialed(&mut self, dialed: &dial::Dialed) {
+        let since_header = |time| self.opened.elapsed().saturating_sub(time);
+        self.report.dial_time = self.report.header_time.map(since_header);
+        self.report.bound = Some(dialed.bound);
+        self.report.client_port = dialed.client_port;
+        if let Some(target) = self.report.target {
+            self.observer.session_established(&SessionEstablished {
+                id: self.report.id,
+                peer: self.report.peer,
+                claimed: self.report.claimed,
+                bound: dialed.bound,
+                target,
+            });
+        }
+    }
+
+    fn close(mut self, reason: CloseReason, error: Option<SessionError>) {
+        self.tell_closed(reason, error);
+    }
+
+    fn tell_closed(&mut self, reason: CloseReason, error: Option<SessionError>) {
+        // Before the call: an observer that panics is not called again from `drop`.
+        self.told = true;
+        self.report.bytes_up = self.traffic.up();
+        self.report.bytes_down = self.traffic.down();
+        self.report.total_time = self.opened.elapsed();
+        self.report.reason = reason;
+        self.report.error = error;
+        self.observer.session_closed(&self.report);
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if self.told {
+            return;
+        }
+        let reason = if std::thread::panicking() { CloseReason::Panicked } else { CloseReason::Drained };
+        // A second panic while the first one unwinds would abort the whole gateway.
+        catch_unwind(AssertUnwindSafe(|| self.tell_closed(reason, None))).ok();
+    }
+}

@@ -1,0 +1,8 @@
+//! TCP: accept, header, dial, relay.
+
+pub(crate) mod dial;
+mod direction;
+pub(crate) mod header;
+pub(crate) mod listen;
+pub(crate) mod relay;
+pub(crate) mod socket;

@@ -1,0 +1,375 @@
+//! Connections to a target: from the client's address, or from the gateway's own.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout_at};
+
+use crate::addr::{Family, SpoofSource, TargetAddr};
+use crate::config::{DialOptions, SourcePort};
+use crate::errno;
+use crate::report::CloseReason;
+use crate::tcp::socket::set_options;
+
+/// Connects to `target` so that it sees `client`.
+///
+/// Needs `CAP_NET_RAW` or `CAP_NET_ADMIN`, a return path for the answers, and with
+/// [`SourcePort::Keep`] `CAP_NET_BIND_SERVICE` for clients with a privileged port. The deadline of `options`
+/// covers a second attempt from another port.
+///
+/// # Errors
+///
+/// [`DialError`] names the step, the addresses and the cure.
+pub async fn connect_spoofed(
+    client: SpoofSource,
+    target: TargetAddr,
+    options: &DialOptions,
+) -> Result<Dialed, DialError> {
+    if client.family() != target.family() {
+        return Err(DialError::Families { client, target });
+    }
+    let dial = Dial::new(target, options);
+    let known = client.addr().port();
+    let (stream, client_port) = match (options.source_port, known) {
+        (SourcePort::Keep, 0) => return Err(DialError::PortUnknown { client }),
+        (SourcePort::Keep, _) => (dial.spoof(client, known).await?, ClientPort::Kept),
+        (SourcePort::Ephemeral, _) | (SourcePort::Prefer, 0) => {
+            (dial.spoof(client, 0).await?, ClientPort::Ephemeral)
+        }
+        (SourcePort::Prefer, _) => match dial.spoof(client, known).await {
+            Ok(stream) => (stream, ClientPort::Kept),
+            Err(DialError::PortUnavailable { conflict, .. }) => {
+                (dial.spoof(client, 0).await?, ClientPort::Fallback(conflict))
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    let bound = match client_port {
+        ClientPort::Kept => client.addr(),
+        ClientPort::Ephemeral | ClientPort::Fallback(_) => dial.local_addr(&stream)?,
+    };
+    Ok(Dialed { stream, bound, client_port: Some(client_port) })
+}
+
+/// Connects to `target` from the gateway's own address, without mark.
+///
+/// # Errors
+///
+/// [`DialError`] names the step, the addresses and the cure.
+pub async fn connect_plain(target: TargetAddr, options: &DialOptions) -> Result<Dialed, DialError> {
+    let dial = Dial::new(target, options);
+    let stream = dial.connect(dial.socket()?, None).await?;
+    Ok(Dialed { bound: dial.local_addr(&stream)?, stream, client_port: None })
+}
+
+/// A connection to a target.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Dialed {
+    /// The connection, non-blocking, without Nagle delay.
+    pub stream: TcpStream,
+    /// The address the target sees.
+    pub bound: SocketAddr,
+    /// What became of the client's port; `None` for a connection that is not spoofed.
+    pub client_port: Option<ClientPort>,
+}
+
+/// What became of the client's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientPort {
+    /// The target sees it.
+    Kept,
+    /// Any free one was asked for, or the header named none.
+    Ephemeral,
+    /// It was asked for, the kernel did not give it, and another one was taken.
+    Fallback(PortConflict),
+}
+
+/// Why the kernel did not give the client's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PortConflict {
+    /// A listener on every address of this host, or a socket with the client's address, has it (EADDRINUSE).
+    InUse,
+    /// The same connection, client and target and both ports, lives already (EADDRNOTAVAIL from `connect`).
+    Connected,
+    /// It is below `net.ipv4.ip_unprivileged_port_start` and `CAP_NET_BIND_SERVICE` is missing (EACCES).
+    Privileged,
+}
+
+impl PortConflict {
+    /// Every conflict.
+    pub const ALL: [Self; 3] = [Self::InUse, Self::Connected, Self::Privileged];
+
+    /// Name in logs and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::InUse => "in_use",
+            Self::Connected => "connected",
+            Self::Privileged => "privileged",
+        }
+    }
+}
+
+impl fmt::Display for PortConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InUse => "a socket of this host has the port",
+            Self::Connected => "the same connection lives already",
+            Self::Privileged => "privileged ports need CAP_NET_BIND_SERVICE",
+        })
+    }
+}
+
+/// Why there is no connection to the target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// An IPv4 client toward an IPv6 target, or the reverse.
+    #[error("{} client {client} cannot be shown to {} target {target}", client.family(), target.family())]
+    Families {
+        /// The client.
+        client: SpoofSource,
+        /// The target.
+        target: TargetAddr,
+    },
+    /// The header names no port and policy is to keep it.
+    #[error("client {client} has no port to keep")]
+    PortUnknown {
+        /// The client.
+        client: SpoofSource,
+    },
+    /// The kernel does not give the client's port and policy is to keep it.
+    #[error("cannot keep the port of client {client}: {conflict}")]
+    PortUnavailable {
+        /// The client.
+        client: SpoofSource,
+        /// Why the port is not to be had.
+        conflict: PortConflict,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// The kernel does not take the client's address as a source.
+    #[error("client {client} cannot be a source address")]
+    SourceUnusable {
+        /// The client.
+        client: SpoofSource,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// A privilege is missing, or a firewall refuses.
+    #[error("not permitted to {action}; {}", action.cure())]
+    NotPermitted {
+        /// What was refused.
+        action: Action,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// Out of descriptors, memory or ephemeral ports.
+    #[error("no resources to {action}")]
+    Exhausted {
+        /// What could not be done.
+        action: Action,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// Nobody listens there.
+    #[error("target {target} refuses connections")]
+    Refused {
+        /// The target.
+        target: TargetAddr,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// No way there: no route, or the family is switched off on this host.
+    #[error("target {target} is unreachable")]
+    Unreachable {
+        /// The target.
+        target: TargetAddr,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// No answer. Where the target is up, the return path is missing.
+    #[error("target {target} did not answer within {limit:?}")]
+    TimedOut {
+        /// The target.
+        target: TargetAddr,
+        /// The deadline.
+        limit: Duration,
+    },
+}
+
+impl DialError {
+    /// The close reason this error makes.
+    pub const fn reason(&self) -> CloseReason {
+        match self {
+            Self::Families { .. } | Self::SourceUnusable { .. } => CloseReason::SourceUnusable,
+            Self::PortUnknown { .. } | Self::PortUnavailable { .. } => CloseReason::PortUnavailable,
+            Self::NotPermitted { .. } => CloseReason::NotPermitted,
+            Self::Exhausted { .. } => CloseReason::OutOfResources,
+            Self::Refused { .. } => CloseReason::TargetRefused,
+            Self::Unreachable { .. } => CloseReason::TargetUnreachable,
+            Self::TimedOut { .. } => CloseReason::TargetTimeout,
+        }
+    }
+}
+
+/// A step on the way to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// `socket(2)` and its ordinary options.
+    MakeSocket,
+    /// `IP_TRANSPARENT`, `IPV6_TRANSPARENT`.
+    UseForeignAddress,
+    /// `SO_MARK`.
+    Mark,
+    /// `bind(2)`.
+    Bind,
+    /// `connect(2)`.
+    Connect,
+}
+
+impl Action {
+    const fn cure(self) -> &'static str {
+        match self {
+            Self::UseForeignAddress => "IP_TRANSPARENT needs CAP_NET_RAW or CAP_NET_ADMIN",
+            Self::Mark => "SO_MARK needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17",
+            Self::MakeSocket | Self::Bind => "a security module or a sandbox forbids it",
+            Self::Connect => "a firewall or a security module of this host forbids it",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MakeSocket => "make a socket",
+            Self::UseForeignAddress => "use a foreign address",
+            Self::Mark => "mark a socket",
+            Self::Bind => "bind a socket",
+            Self::Connect => "connect",
+        })
+    }
+}
+
+/// One or two attempts to reach a target within one deadline.
+struct Dial<'a> {
+    target: TargetAddr,
+    options: &'a DialOptions,
+    deadline: Instant,
+}
+
+impl<'a> Dial<'a> {
+    fn new(target: TargetAddr, options: &'a DialOptions) -> Self {
+        Self { target, options, deadline: Instant::now() + options.timeout }
+    }
+
+    /// Connects from `client` with `port`; 0 leaves the port to the kernel.
+    async fn spoof(&self, client: SpoofSource, port: u16) -> Result<TcpStream, DialError> {
+        let socket = self.transparent_socket(client.family())?;
+        if port == 0 {
+            // Else bind takes a port for this address alone, and one range has to do for all targets.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)
+                .map_err(|errno| self.failed(Action::MakeSocket, errno.into()))?;
+        }
+        let source = SocketAddr::new(client.ip(), port);
+        socket.bind(&source.into()).map_err(|error| match error.raw_os_error() {
+            Some(libc::EADDRINUSE) if port != 0 => {
+                DialError::PortUnavailable { client, conflict: PortConflict::InUse, error }
+            }
+            Some(libc::EACCES) if port != 0 => {
+                DialError::PortUnavailable { client, conflict: PortConflict::Privileged, error }
+            }
+            Some(libc::EINVAL | libc::EADDRNOTAVAIL) => DialError::SourceUnusable { client, error },
+            _ => self.failed(Action::Bind, error),
+        })?;
+        self.connect(socket, Some((client, port))).await
+    }
+
+    fn transparent_socket(&self, family: Family) -> Result<Socket, DialError> {
+        let socket = self.socket()?;
+        match family {
+            Family::V4 => socket.set_ip_transparent_v4(true),
+            Family::V6 => socket.set_ip_transparent_v6(true),
+        }
+        .map_err(|error| self.failed(Action::UseForeignAddress, error))?;
+        if let Some(mark) = self.options.mark {
+            socket.set_mark(mark.get()).map_err(|error| self.failed(Action::Mark, error))?;
+        }
+        // One client address and port can then be toward several targets at a time, and toward one target again
+        // while the connection before is in TIME_WAIT.
+        socket.set_reuse_address(true).map_err(|error| self.failed(Action::MakeSocket, error))?;
+        Ok(socket)
+    }
+
+    /// A non-blocking TCP socket; never MPTCP, whose further paths would come from the gateway's own addresses.
+    fn socket(&self) -> Result<Socket, DialError> {
+        let domain = match self.target.family() {
+            Family::V4 => Domain::IPV4,
+            Family::V6 => Domain::IPV6,
+        };
+        let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+            .map_err(|error| self.failed(Action::MakeSocket, error))?;
+        set_options(&SockRef::from(&socket), self.options.keepalive)
+            .map_err(|error| self.failed(Action::MakeSocket, error))?;
+        Ok(socket)
+    }
+
+    async fn connect(
+        &self,
+        socket: Socket,
+        from: Option<(SpoofSource, u16)>,
+    ) -> Result<TcpStream, DialError> {
+        let connecting = TcpSocket::from_std_stream(socket.into()).connect(self.target.addr());
+        let Ok(connected) = timeout_at(self.deadline, connecting).await else {
+            return Err(self.timed_out());
+        };
+        connected.map_err(|error| match (error.raw_os_error(), from) {
+            (Some(libc::EADDRNOTAVAIL), Some((client, port))) if port != 0 => {
+                DialError::PortUnavailable { client, conflict: PortConflict::Connected, error }
+            }
+            // With an allow switch of the policy such a source gets as far as here.
+            (Some(libc::EADDRNOTAVAIL), Some((client, _))) if client.ip().is_multicast() => {
+                DialError::SourceUnusable { client, error }
+            }
+            (Some(libc::EINVAL), Some((client, _))) => DialError::SourceUnusable { client, error },
+            _ => self.failed(Action::Connect, error),
+        })
+    }
+
+    /// What `error` means where neither the client nor its port can be the cause.
+    fn failed(&self, action: Action, error: io::Error) -> DialError {
+        let target = self.target;
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED | libc::ECONNRESET) => DialError::Refused { target, error },
+            Some(libc::ETIMEDOUT) => self.timed_out(),
+            // No port is free for this pair of addresses.
+            Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EAGAIN) => {
+                DialError::Exhausted { action, error }
+            }
+            _ if errno::is_exhausted(&error) => DialError::Exhausted { action, error },
+            _ if errno::is_forbidden(&error) => DialError::NotPermitted { action, error },
+            _ => DialError::Unreachable { target, error },
+        }
+    }
+
+    const fn timed_out(&self) -> DialError {
+        DialError::TimedOut { target: self.target, limit: self.options.timeout }
+    }
+
+    fn local_addr(&self, stream: &TcpStream) -> Result<SocketAddr, DialError> {
+        stream.local_addr().map_err(|error| self.failed(Action::Connect, error))
+    }
+}

@@ -1,0 +1,130 @@
+//! The header, read from a peer however its segments fall.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use mmproxy_codec::{Command, DecodeOptions, Header, HeaderError, Outcome, Transport, Version, decode_with};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::addr::ClaimedSource;
+use crate::errno;
+use crate::report::CloseReason;
+
+/// What a header says, as far as a TCP gateway is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Announcement {
+    pub(crate) version: Version,
+    /// `None`: the connection is the balancer's own, or its client has no address that TCP could carry.
+    pub(crate) client: Option<ClaimedSource>,
+}
+
+/// Reads up to and including the header; what arrived behind it stays in `buffer`.
+///
+/// Allocates only once bytes are there, and never more than the header needs and a small read-ahead. After an
+/// error `buffer` holds what came instead of a header.
+pub(crate) async fn read(
+    peer: &TcpStream,
+    buffer: &mut BytesMut,
+    options: &DecodeOptions,
+    deadline: Instant,
+) -> Result<Announcement, HeaderReadError> {
+    let read = timeout_at(deadline, read_unhurried(peer, buffer, options)).await;
+    read.unwrap_or_else(|_| Err(HeaderReadError::TimedOut { received: buffer.len() }))
+}
+
+async fn read_unhurried(
+    peer: &TcpStream,
+    buffer: &mut BytesMut,
+    options: &DecodeOptions,
+) -> Result<Announcement, HeaderReadError> {
+    let mut missing = READ_AHEAD;
+    loop {
+        receive(peer, buffer, missing).await?;
+        match decode_with(buffer, options)? {
+            Outcome::Complete { header, consumed } => {
+                let announcement = Announcement::of(header);
+                buffer.advance(consumed);
+                return Ok(announcement);
+            }
+            Outcome::NeedMore(more) => missing = more.get().max(READ_AHEAD),
+        }
+    }
+}
+
+/// Appends what has arrived, at least one byte and about `wanted` bytes at most.
+async fn receive(peer: &TcpStream, buffer: &mut BytesMut, wanted: usize) -> Result<(), HeaderReadError> {
+    loop {
+        peer.readable().await?;
+        buffer.reserve(wanted);
+        match peer.try_read_buf(buffer) {
+            Ok(0) if buffer.is_empty() => return Err(HeaderReadError::ConnectOnly),
+            Ok(0) => return Err(HeaderReadError::Incomplete { received: buffer.len() }),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // HAProxy's and others' connection checks reset instead of closing in order.
+            Err(error) if buffer.is_empty() && errno::is_reset(&error) => {
+                return Err(HeaderReadError::ConnectOnly);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Announcement {
+    fn of(header: Header<'_>) -> Self {
+        let client = match (header.command(), header.transport()) {
+            (Command::Proxy, Transport::Stream) => header.source().map(ClaimedSource::new),
+            // LOCAL: "must use the real connection endpoints". Transports a TCP listener does not carry: "must
+            // fall back" to the same (§2.2), as must UNKNOWN, UNSPEC and UNIX, which have no source.
+            (Command::Local, _) | (Command::Proxy, Transport::Unspec | Transport::Datagram) => None,
+        };
+        Self { version: header.version(), client }
+    }
+}
+
+/// Why no header could be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderReadError {
+    /// The peer left without a byte.
+    #[error("peer left without sending a byte")]
+    ConnectOnly,
+    /// The peer ended within the header.
+    #[error("peer ended within the header, after {received} bytes")]
+    Incomplete {
+        /// Bytes that came.
+        received: usize,
+    },
+    /// The header was not there in time.
+    #[error("no whole header before the deadline, {received} bytes came")]
+    TimedOut {
+        /// Bytes that came.
+        received: usize,
+    },
+    /// What came cannot become a header.
+    #[error(transparent)]
+    Invalid(#[from] HeaderError),
+    /// The connection broke.
+    #[error("cannot read the header")]
+    Read(#[from] io::Error),
+}
+
+impl HeaderReadError {
+    /// The close reason this error makes.
+    pub fn reason(&self) -> CloseReason {
+        match self {
+            Self::ConnectOnly => CloseReason::ConnectOnly,
+            Self::Incomplete { .. } => CloseReason::HeaderIncomplete,
+            Self::TimedOut { .. } => CloseReason::HeaderTimeout,
+            Self::Invalid(HeaderError::NotProxy) => CloseReason::HeaderMissing,
+            Self::Invalid(_) => CloseReason::HeaderInvalid,
+            Self::Read(error) if errno::is_reset(error) => CloseReason::PeerReset,
+            Self::Read(error) if errno::is_exhausted(error) => CloseReason::OutOfResources,
+            Self::Read(_) => CloseReason::PeerLost,
+        }
+    }
+}
+
+/// Bytes asked for in one read: every v1 line and nearly every v2 header, with the start of the payload.
+const READ_AHEAD: usize = 1024;

@@ -1,0 +1,62 @@
+//! One side of a session: a socket that is reset unless it is ended in order.
+
+use std::io;
+use std::ops::Deref;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use crate::config::Keepalive;
+
+/// A connection that tells the other end how the session ended.
+///
+/// Dropped, it is reset: whoever is on the other end must not take a refused, broken or cut session for a
+/// complete one. Only [`finish`](Self::finish) ends it with a FIN.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TcpStream,
+    finished: bool,
+}
+
+impl Socket {
+    pub(crate) const fn new(stream: TcpStream) -> Self {
+        Self { stream, finished: false }
+    }
+
+    /// Closes in order: the kernel goes on to deliver what it accepted, then sends a FIN if none was sent yet.
+    pub(crate) fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Deref for Socket {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if !self.finished {
+            // SO_LINGER with zero turns close(2) into a reset. It cannot fail on an open TCP socket, and if it
+            // did, the FIN of an ordinary close would be all that is left to send.
+            SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).ok();
+        }
+    }
+}
+
+/// What both sides of a session want: no Nagle delay (the other end already decided what a segment is) and
+/// probes that notice a dead host.
+pub(crate) fn set_options(socket: &SockRef<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let Some(keepalive) = keepalive else { return Ok(()) };
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(keepalive.idle)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.probes),
+    )
+}
