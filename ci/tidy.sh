@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Promise: the tree is the project's alone: no path of one machine in it, no dead link between its documents.
+# Promise: the tree is the project's alone: no path of one machine in it, and its documents link to and name
+# only files that are there.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 failed=false
@@ -26,6 +27,14 @@ for file in "${files[@]}"; do
     while read -r target; do
         [ -e "$(dirname "$file")/$target" ] || complain "$file links to $target, which is not there"
     done < <(grep -oE '\]\([^)#[:space:]]+' "$file" | sed 's/^](//' | grep -vE '^[a-z]+:' || true)
+done
+
+# `crates/…/session.rs` and the like in running text.
+for file in "${files[@]}"; do
+    [[ $file == *.md ]] || continue
+    while read -r path; do
+        [ -e "$path" ] || complain "$file names $path, which is not there"
+    done < <(grep -oE '`(crates|docs|ci|harness|fuzz)/[A-Za-z0-9_./-]+' "$file" | tr -d '`' || true)
 done
 
 $failed && exit 1
