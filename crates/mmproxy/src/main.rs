@@ -1,2 +1,62 @@
-//! The mmproxy daemon.
-fn main() {}
+//! mmproxy: gives a server behind a load balancer the real client address.
+//!
+//! Start reading at `daemon`, the gateway's life in four pieces; `cli` is the command line as typed, `resolve`
+//! what it means.
+
+mod cli;
+mod commands;
+mod console;
+mod daemon;
+mod escape;
+mod exit;
+mod hex;
+mod log;
+mod loopback;
+mod namespace;
+mod privileges;
+mod resolve;
+mod return_path;
+mod runtime;
+mod selfcheck;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error).into(),
+    };
+    match dispatch(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("mmproxy: {failure}");
+            failure.exit().into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        None => daemon::main(&cli.run),
+        Some(Command::Setup(args)) => commands::routing::setup(&args),
+        Some(Command::Teardown(args)) => commands::routing::teardown(&args),
+        Some(Command::Check(args)) => commands::check::run(&args),
+        Some(Command::Probe(args)) => commands::probe::run(&args),
+        Some(Command::Decode(args)) => commands::decode::run(&args),
+        Some(Command::Encode(args)) => commands::encode::run(&args),
+        Some(Command::Demo) => commands::demo::run(),
+    }
+}
+
+/// Prints what clap has to say; `--help` and `--version` are no mistakes.
+fn usage(error: &clap::Error) -> Exit {
+    // Nothing is left to tell it to when the terminal has gone.
+    error.print().ok();
+    if error.use_stderr() { Exit::Usage } else { Exit::Ok }
+}

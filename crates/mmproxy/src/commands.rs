@@ -1,0 +1,8 @@
+//! What the program does besides running the gateway: one module for each command.
+
+pub(crate) mod check;
+pub(crate) mod decode;
+pub(crate) mod demo;
+pub(crate) mod encode;
+pub(crate) mod probe;
+pub(crate) mod routing;

@@ -1,0 +1,236 @@
+//! The gateway's life in four pieces, one after the other: bind, set up, serve, clean up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use caps::Capability;
+use mmproxy_forwarder::{BindError, Gateway, Listener, Shutdown};
+use mmproxy_routing::{Lease, Policy};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::cli::{Routing, RunArgs};
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::log::{self, SessionLog};
+use crate::privileges;
+use crate::resolve::{self, Settings};
+use crate::return_path;
+use crate::selfcheck;
+use crate::signals::Signals;
+
+/// `mmproxy` without a command: runs until SIGTERM or SIGINT.
+pub(crate) fn main(args: &RunArgs) -> Result<Exit, Failure> {
+    log::start(args.quiet, args.verbose);
+    let settings = resolve::run(args, raise_descriptor_limit())?;
+    run(&settings, &mut Console::stdout(args.quiet), Until::Signalled)?;
+    Ok(Exit::Ok)
+}
+
+/// When to stop.
+pub(crate) enum Until {
+    /// On SIGTERM or SIGINT.
+    Signalled,
+    /// When the other end of `stopped` says so; `ready` hears the first address listened on.
+    Told { ready: mpsc::Sender<SocketAddr>, stopped: oneshot::Receiver<()> },
+}
+
+/// Runs a gateway to its clean end in the network namespace of the calling thread.
+pub(crate) fn run(settings: &Settings, console: &mut Console, until: Until) -> Result<(), Failure> {
+    privileges::require_spoofing()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Software, error))?;
+    runtime.block_on(async {
+        let listeners = bind(settings)?;
+        // From here on a signal must not end the process before it has cleaned up.
+        let stop = Stop::new(until)?;
+        let lease = set_up(settings, console).await?;
+        let served = async {
+            announce(settings, console).await;
+            serve(settings, listeners, console, stop).await
+        }
+        .await;
+        clean_up(lease).await;
+        served
+    })
+}
+
+/// Binds every listener before anything of the host is changed.
+fn bind(settings: &Settings) -> Result<Vec<Listener>, Failure> {
+    settings
+        .listen
+        .iter()
+        .map(|address| Listener::bind(*address, settings.backlog).map_err(not_bound))
+        .collect()
+}
+
+/// Installs, or looks at, the return path, and claims it for this run.
+async fn set_up(settings: &Settings, console: &mut Console) -> Result<Option<Lease>, Failure> {
+    let policy = match settings.routing {
+        Routing::Off => return Ok(None),
+        Routing::Check => Policy::CheckOnly,
+        Routing::Auto => Policy::Install,
+    };
+    let plan = return_path::plan(settings.return_path, &settings.targets, console);
+    return_path::acquire(plan, policy, console).await.map(Some)
+}
+
+/// Tells what the targets answer and who may connect. A target that is down now may come up later, so nothing
+/// here keeps the gateway from serving.
+async fn announce(settings: &Settings, console: &mut Console) {
+    for finding in selfcheck::examine(&settings.targets, &settings.dial).await {
+        if finding.passed() {
+            console.fine(&finding);
+        } else {
+            console.always(&finding);
+        }
+    }
+    if settings.allowed.is_empty() {
+        warn!("the list of allowed networks is empty: nobody may connect");
+        console.always("[!] The list of allowed networks is empty: nobody may connect.");
+    }
+    for network in settings.allowed.iter().take(SHOWN_NETWORKS) {
+        console.fine(format_args!("[+] Allowed to connect: {network}"));
+    }
+    if let more @ 1.. = settings.allowed.len().saturating_sub(SHOWN_NETWORKS) {
+        console.fine(format_args!("[+] Allowed to connect: {more} more networks"));
+    }
+}
+
+/// Serves on every listener until told to stop or one breaks, and ends the others with it.
+async fn serve(
+    settings: &Settings,
+    listeners: Vec<Listener>,
+    console: &mut Console,
+    mut stop: Stop,
+) -> Result<(), Failure> {
+    let gateway = Gateway::new(settings.gateway.clone(), SessionLog::new())
+        .map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    let gateway = Arc::new(gateway);
+    let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+    let shutdown = Shutdown::new();
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        let (gateway, shutdown) = (Arc::clone(&gateway), shutdown.clone());
+        serving.spawn(async move { gateway.serve(listener, &shutdown).await });
+    }
+    for address in &addresses {
+        console.always(format_args!("[+] Listening on {address}"));
+    }
+    stop.ready(&addresses);
+
+    let mut result = Ok(());
+    let mut stopping = false;
+    loop {
+        let broken = tokio::select! {
+            ended = serving.join_next() => match ended {
+                None => return result,
+                Some(Ok(Ok(drained))) => {
+                    info!(finished = drained.finished, cut = drained.cut, "listener closed");
+                    continue;
+                }
+                Some(Ok(Err(error))) => Failure::new(Exit::Unavailable, error),
+                Some(Err(panic)) => Failure::new(Exit::Software, panic),
+            },
+            reason = stop.asked() => {
+                if stopping {
+                    info!(reason, "stopping now: the sessions that are left are reset");
+                    shutdown.cut();
+                } else {
+                    info!(reason, "stopping: no new connections, sessions may finish");
+                    shutdown.drain();
+                }
+                stopping = true;
+                continue;
+            }
+        };
+        // The others cannot do its work: end in order and let the service manager start anew.
+        result = result.and(Err(broken));
+        shutdown.drain();
+        stopping = true;
+    }
+}
+
+/// Removes what this run added, unless another instance uses it.
+async fn clean_up(lease: Option<Lease>) {
+    if let Some(lease) = lease
+        && let Err(error) = lease.release().await
+    {
+        warn!(error = %crate::exit::Chain(&error), "the return path was not removed; `mmproxy teardown` removes it");
+    }
+}
+
+/// Hears when to stop.
+enum Stop {
+    Signals(Signals),
+    Told {
+        ready: mpsc::Sender<SocketAddr>,
+        stopped: oneshot::Receiver<()>,
+    },
+    /// Told once; there is no second time.
+    Over,
+}
+
+impl Stop {
+    fn new(until: Until) -> Result<Self, Failure> {
+        match until {
+            Until::Signalled => {
+                Signals::listen().map(Self::Signals).map_err(|error| Failure::new(Exit::Software, error))
+            }
+            Until::Told { ready, stopped } => Ok(Self::Told { ready, stopped }),
+        }
+    }
+
+    fn ready(&self, addresses: &[SocketAddr]) {
+        if let (Self::Told { ready, .. }, Some(address)) = (self, addresses.first()) {
+            // Whoever asked has gone: it will not connect, and `stopped` ends this run.
+            ready.send(*address).ok();
+        }
+    }
+
+    /// Waits for the next request to stop.
+    async fn asked(&mut self) -> &'static str {
+        match self {
+            Self::Signals(signals) => signals.next().await,
+            Self::Told { stopped, .. } => {
+                // Dropping the other end is the same as saying so.
+                stopped.await.ok();
+                *self = Self::Over;
+                "told to"
+            }
+            Self::Over => std::future::pending().await,
+        }
+    }
+}
+
+/// Raises the soft limit on descriptors to the hard one and returns what it is then.
+pub(crate) fn raise_descriptor_limit() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return POSIX_OPEN_MAX };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(error) => {
+            warn!(%error, soft, hard, "the limit on descriptors could not be raised");
+            soft
+        }
+    }
+}
+
+fn not_bound(error: BindError) -> Failure {
+    let refused = error.error.kind() == std::io::ErrorKind::PermissionDenied;
+    let failure = Failure::new(if refused { Exit::NoPermission } else { Exit::Unavailable }, error);
+    if refused && !privileges::has(Capability::CAP_NET_BIND_SERVICE) {
+        return failure.hint("ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE");
+    }
+    failure.hint("`ss -ltnp` lists who listens; `ip address` lists the addresses of this host")
+}
+
+/// A list of every cloud's balancers would push the findings off the screen.
+const SHOWN_NETWORKS: usize = 40;
+
+/// What POSIX promises at least, should the kernel not tell.
+const POSIX_OPEN_MAX: u64 = 20;

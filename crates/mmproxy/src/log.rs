@@ -1,0 +1,135 @@
+//! Logs: one line for each session, and for what the operator has to know, on standard error.
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use mmproxy_forwarder::{
+    AcceptPaused, Blame, ClientPort, CloseReason, Observer, OwnAddressesStale, RateLimited,
+    SessionEstablished, SessionOpened, SessionReport,
+};
+use tracing::{Level, debug, info, warn};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::escape;
+use crate::exit::Chain;
+
+/// Starts logging at the level that the flags ask for.
+pub(crate) fn start(quiet: bool, verbose: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => LevelFilter::WARN,
+        (false, false) => LevelFilter::INFO,
+        (false, true) => LevelFilter::DEBUG,
+    };
+    // Only the demonstration and tests call this twice; the first subscriber stays.
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .try_init()
+        .ok();
+}
+
+/// One session's line; `$level` is one of tracing's macros, which want their level at compile time.
+macro_rules! line {
+    ($level:ident, $report:expr, $held_back:expr) => {{
+        let report: &SessionReport = $report;
+        $level!(
+            id = %report.id,
+            peer = %report.peer,
+            client = report.claimed.map(tracing::field::display),
+            target = report.target.map(tracing::field::display),
+            bytes_up = report.bytes_up,
+            bytes_down = report.bytes_down,
+            duration_ms = report.total_time.as_millis() as u64,
+            reason = %report.reason,
+            error = report.error.as_ref().map(|error| Chain(error).to_string()),
+            began_with = (!report.opening.is_empty()).then(|| escape::escape(&report.opening)),
+            held_back = $held_back,
+            "session closed"
+        )
+    }};
+}
+
+/// Writes what the gateway tells.
+///
+/// A session that reached its target has its line. One that did not because of what a peer sent is logged the
+/// first time, then once a minute and reason with the number held back: a hostile peer cannot fill the disk.
+pub(crate) struct SessionLog {
+    refusals: Mutex<[RateLimited; CloseReason::ALL.len()]>,
+    fallbacks: Mutex<RateLimited>,
+}
+
+impl SessionLog {
+    pub(crate) fn new() -> Self {
+        Self {
+            refusals: Mutex::new(std::array::from_fn(|_| RateLimited::per_minute())),
+            fallbacks: Mutex::new(RateLimited::per_minute()),
+        }
+    }
+
+    /// Level of a session's line, and how many lines of its kind were held back; `None` is held back too.
+    fn admit(&self, report: &SessionReport, now: Instant) -> Option<(Level, u64)> {
+        let level = match report.reason.blame() {
+            // Health checks connect and leave, all day long.
+            Blame::Nobody if report.reason == CloseReason::ConnectOnly => return Some((Level::DEBUG, 0)),
+            Blame::Nobody => return Some((Level::INFO, 0)),
+            // The relay was up: this is an access record, whoever broke the connection.
+            _ if report.bound.is_some() => return Some((Level::INFO, 0)),
+            Blame::Peer => Level::INFO,
+            Blame::Configuration | Blame::Resources | Blame::Target | Blame::Gateway => Level::WARN,
+        };
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals[report.reason as usize].admit(now).map(|held_back| (level, held_back))
+    }
+}
+
+impl Observer for SessionLog {
+    fn session_opened(&self, opened: &SessionOpened) {
+        debug!(id = %opened.id, peer = %opened.peer, listener = %opened.listener, "session opened");
+    }
+
+    fn session_established(&self, established: &SessionEstablished) {
+        debug!(
+            id = %established.id, peer = %established.peer, client = %established.bound,
+            target = %established.target, "session established"
+        );
+    }
+
+    fn session_closed(&self, report: &SessionReport) {
+        if let Some(ClientPort::Fallback(cause)) = report.client_port {
+            let mut fallbacks = self.fallbacks.lock().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(held_back), Some(claimed)) = (fallbacks.admit(clock()), report.claimed) {
+                info!(id = %report.id, client = %claimed, %cause, held_back, "client port not kept");
+            }
+        }
+        match self.admit(report, clock()) {
+            Some((Level::WARN, held_back)) => line!(warn, report, Some(held_back).filter(|n| *n > 0)),
+            Some((Level::DEBUG, _)) | None => line!(debug, report, None::<u64>),
+            Some((_, held_back)) => line!(info, report, Some(held_back).filter(|n| *n > 0)),
+        }
+    }
+
+    fn accept_paused(&self, paused: &AcceptPaused<'_>) {
+        warn!(
+            listener = %paused.listener, error = %paused.error, held_back = paused.held_back,
+            "accepting waits: the machine is out of something; raise the limit on open files (ulimit -n, LimitNOFILE=)"
+        );
+    }
+
+    fn own_addresses_stale(&self, stale: &OwnAddressesStale<'_>) {
+        warn!(error = %stale.error, held_back = stale.held_back, "cannot read this host's addresses; the last known are used");
+    }
+
+    fn accept_stopped(&self, listener: SocketAddr, sessions: usize) {
+        info!(%listener, sessions, "accepting stopped");
+    }
+}
+
+/// The shell's clock: pure code is given the time.
+fn clock() -> Instant {
+    Instant::now()
+}

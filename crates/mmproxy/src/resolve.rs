@@ -1,0 +1,211 @@
+//! The command line as meant: files read, networks merged, defaults applied. Nothing is bound or changed here.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use mmproxy_forwarder::{
+    AllowList, AllowListError, DialOptions, GatewayConfig, SourceClass, SourcePolicy, SourcePort, Targets,
+    TargetsInvalid, TimeoutTooShort, sessions_within,
+};
+
+use crate::cli::{Routing, RunArgs, SourceKind, SourcePortArg, TargetArgs};
+use crate::exit::{Exit, Failure};
+
+/// What the gateway runs on.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) backlog: u32,
+    pub(crate) gateway: GatewayConfig,
+    /// For the self-check: the same as the gateway's.
+    pub(crate) targets: Targets,
+    pub(crate) dial: DialOptions,
+    /// For the start-up lines: who may connect.
+    pub(crate) allowed: AllowList,
+    pub(crate) return_path: mmproxy_routing::Settings,
+    pub(crate) routing: Routing,
+}
+
+/// Turns the flags into settings, or tells every mistake in them at once.
+pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure> {
+    let allowed = allowed(args)?;
+    let targets = targets(args.targets)?;
+    let return_path = args.path.settings();
+    let dial = DialOptions::new()
+        .timeout(args.connect_timeout)
+        .map_err(|error| too_short("--connect-timeout", error))?
+        .mark(NonZeroU32::new(return_path.mark.get()))
+        .source_port(source_port(args));
+    let gateway = GatewayConfig::new(allowed.clone(), targets)
+        .sources(
+            args.allow_source.iter().fold(SourcePolicy::new(), |policy, kind| policy.allow(class(*kind))),
+        )
+        .dial(dial.clone())
+        .header_timeout(args.header_timeout)
+        .map_err(|error| too_short("--header-timeout", error))?
+        .drain(args.drain)
+        .max_sessions(sessions_within(descriptors));
+    Ok(Settings {
+        listen: args.listen.clone(),
+        backlog: args.backlog,
+        gateway,
+        targets,
+        dial,
+        allowed,
+        return_path,
+        routing: args.routing,
+    })
+}
+
+/// The targets, each a possible one.
+pub(crate) fn targets(args: TargetArgs) -> Result<Targets, Failure> {
+    Targets::new(args.target_v4, args.target_v6).map_err(|error: TargetsInvalid| {
+        Failure::new(Exit::Usage, error)
+            .hint("give the server's own address, such as -4 127.0.0.1:22 or -6 '[::1]:22'")
+    })
+}
+
+/// The networks of every file and flag together. Neither given is a refusal: an open gateway would let anybody
+/// take any address.
+fn allowed(args: &RunArgs) -> Result<AllowList, Failure> {
+    if args.allowed_subnets.is_empty() && args.allow.is_empty() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "nobody may connect: neither --allowed-subnets nor --allow is given",
+        )
+        .hint(
+            "name your load balancers: --allow 10.0.0.2, or --allowed-subnets FILE with one network per line",
+        ));
+    }
+    let mut allowed = AllowList::new();
+    let mut problems = Vec::new();
+    for path in &args.allowed_subnets {
+        match read(path) {
+            Ok(networks) => networks.iter().for_each(|network| allowed.insert(network)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    args.allow.iter().for_each(|network| allowed.insert(*network));
+    if problems.is_empty() {
+        return Ok(allowed);
+    }
+    let text: Vec<String> = problems.iter().map(AllowFileError::describe).collect();
+    Err(Failure::new(Exit::Config, text.join("\n"))
+        .hint("each line is one network or address; text behind # or ; is a comment"))
+}
+
+fn read(path: &Path) -> Result<AllowList, AllowFileError> {
+    let text = fs::read_to_string(path).map_err(|error| AllowFileError::Read { path: path.into(), error })?;
+    AllowList::parse(&text).map_err(|error| AllowFileError::Parse { path: path.into(), error })
+}
+
+/// Why a file of networks cannot be used.
+#[derive(Debug)]
+enum AllowFileError {
+    Read { path: PathBuf, error: io::Error },
+    Parse { path: PathBuf, error: AllowListError },
+}
+
+impl AllowFileError {
+    /// One line for an unreadable file, `FILE:LINE: …` for each mistake in a readable one.
+    fn describe(&self) -> String {
+        match self {
+            Self::Read { path, error } => format!("cannot read {}: {error}", path.display()),
+            Self::Parse { path, error } => {
+                let lines = error.mistakes().iter().map(|mistake| {
+                    format!("{}:{}: `{}` is {}", path.display(), mistake.line, mistake.text, mistake.problem)
+                });
+                lines.collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+}
+
+const fn source_port(args: &RunArgs) -> SourcePort {
+    match args.source_port {
+        _ if args.force_real_client_port => SourcePort::Keep,
+        SourcePortArg::Keep => SourcePort::Keep,
+        SourcePortArg::Prefer => SourcePort::Prefer,
+        SourcePortArg::Ephemeral => SourcePort::Ephemeral,
+    }
+}
+
+const fn class(kind: SourceKind) -> SourceClass {
+    match kind {
+        SourceKind::Loopback => SourceClass::Loopback,
+        SourceKind::Unspecified => SourceClass::Unspecified,
+        SourceKind::Multicast => SourceClass::Multicast,
+        SourceKind::Broadcast => SourceClass::Broadcast,
+        SourceKind::LinkLocal => SourceClass::LinkLocal,
+        SourceKind::Own => SourceClass::Own,
+    }
+}
+
+fn too_short(flag: &str, error: TimeoutTooShort) -> Failure {
+    Failure::new(Exit::Usage, format!("{flag}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::Parser;
+
+    fn resolve(line: &str) -> Result<Settings, Failure> {
+        let line = format!("mmproxy -l 127.0.0.1:0 -4 127.0.0.1:22 {line}");
+        run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run, 1024)
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn without_any_allow_list_it_refuses_and_names_both_flags() {
+        let failure = resolve("").unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        let text = failure.to_string();
+        assert!(text.contains("--allowed-subnets") && text.contains("--allow"), "{text}");
+    }
+
+    #[test]
+    fn files_and_flags_are_one_list() {
+        let file = file("# balancers\n10.0.0.5/8\n\n2001:db8::7 ; a bare address\n");
+        let settings = resolve(&format!("-a {} --allow 192.0.2.0/24", file.path().display())).unwrap();
+        for ip in ["10.9.9.9", "192.0.2.200", "2001:db8::7"] {
+            assert!(settings.allowed.contains(ip.parse().unwrap()), "{ip}");
+        }
+        assert!(!settings.allowed.contains("203.0.113.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn every_mistake_of_every_file_is_told_with_its_line() {
+        let (one, two) = (file("10.0.0.0/8\n10.0.0.0/33\n"), file("nonsense\n"));
+        let (one, two) = (one.path().display().to_string(), two.path().display().to_string());
+        let failure = resolve(&format!("-a {one} -a {two} -a /nonexistent/ranges.txt")).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Config);
+        let text = failure.to_string();
+        assert!(text.contains(&format!("{one}:2: ")), "{text}");
+        assert!(text.contains(&format!("{two}:1: ")), "{text}");
+        assert!(text.contains("cannot read /nonexistent/ranges.txt"), "{text}");
+    }
+
+    #[test]
+    fn an_empty_file_allows_nobody_but_is_no_mistake() {
+        let file = file("# nobody yet\n");
+        let settings = resolve(&format!("-a {}", file.path().display())).unwrap();
+        assert!(settings.allowed.is_empty());
+    }
+
+    #[test]
+    fn a_header_deadline_below_three_seconds_is_refused_by_name() {
+        let failure = resolve("--allow 10.0.0.2 --header-timeout 2s").unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("--header-timeout"), "{failure}");
+    }
+}

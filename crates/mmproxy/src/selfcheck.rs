@@ -1,0 +1,187 @@
+//! Would it work? Each target is looked up, connected to as anybody would, and connected to from a stranger's
+//! address, as the original mmproxy does at its start.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use mmproxy_forwarder::{
+    Blame, ClaimedSource, DialError, DialOptions, Family, OwnAddresses, SourcePolicy, TargetAddr, Targets,
+    connect_plain, connect_spoofed,
+};
+use mmproxy_routing::{Question, lookup};
+use serde::Serialize;
+
+use crate::exit::{Chain, Exit};
+
+/// Looks at every target, three findings each; a later one is left out when an earlier one settles it.
+pub(crate) async fn examine(targets: &Targets, dial: &DialOptions) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for target in targets.iter() {
+        findings.push(route(target).await);
+        let conventional = conventional(target, dial).await;
+        let up = conventional.passed();
+        findings.push(conventional);
+        if up {
+            findings.push(spoofed(target, dial).await);
+        }
+    }
+    findings
+}
+
+/// One thing looked at.
+#[derive(Debug, Serialize)]
+pub(crate) struct Finding {
+    pub(crate) step: Step,
+    /// The target, or for [`Step::Route`] its address alone.
+    pub(crate) target: String,
+    #[serde(flatten)]
+    pub(crate) problem: Option<Problem>,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
+    /// Where packets to the target go.
+    Route,
+    /// A connection as any local program would make it.
+    Conventional,
+    /// A connection from an address that is not this host's.
+    Spoofed,
+}
+
+/// What is wrong, and what to do about it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    pub(crate) cause: String,
+    pub(crate) cure: String,
+    /// The status that a check ends with because of it.
+    #[serde(skip)]
+    pub(crate) exit: Exit,
+}
+
+impl Finding {
+    pub(crate) const fn passed(&self) -> bool {
+        self.problem.is_none()
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, target, problem } = self;
+        match (step, problem) {
+            (Step::Route, None) => write!(f, "[+] OK. Routing to {target} points to a local machine."),
+            (Step::Conventional, None) => {
+                write!(f, "[+] OK. Target server {target} is up and reachable using conventional connection.")
+            }
+            (Step::Spoofed, None) => {
+                write!(f, "[+] OK. Target server {target} is up and reachable using spoofed connection.")
+            }
+            (Step::Route, Some(problem)) => write!(f, "[!] FAILED: Routing to {target}: {problem}"),
+            (Step::Conventional, Some(problem)) => {
+                write!(f, "[!] FAILED: Target server {target} using conventional connection: {problem}")
+            }
+            (Step::Spoofed, Some(problem)) => {
+                write!(f, "[!] FAILED: Target server {target} using spoofed connection: {problem}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}.", self.cause, self.cure)
+    }
+}
+
+/// Asks the kernel where packets to the target go: mode `fwmark` serves targets of this host alone.
+async fn route(target: TargetAddr) -> Finding {
+    let ip = target.addr().ip();
+    let problem = match lookup(&Question::to(ip)).await {
+        Ok(Some(route)) if route.is_local() => None,
+        Ok(route) => Some(Problem {
+            cause: match route.and_then(|route| route.device) {
+                Some(device) => format!("packets leave this host through {device}"),
+                None => "packets go nowhere".to_owned(),
+            },
+            cure: "Run mmproxy on the target's own host, or name an address of this host".to_owned(),
+            exit: Exit::Config,
+        }),
+        Err(error) => Some(Problem {
+            cause: Chain(&error).to_string(),
+            cure: format!("`ip route get {ip}` asks the same question"),
+            exit: Exit::Config,
+        }),
+    };
+    Finding { step: Step::Route, target: ip.to_string(), problem }
+}
+
+async fn conventional(target: TargetAddr, dial: &DialOptions) -> Finding {
+    let problem = connect_plain(target, &patient(dial)).await.err().map(|error| Problem {
+        cause: Chain(&error).to_string(),
+        cure: if error.reason().blame() == Blame::Target {
+            "Start the server, or correct the target's address".to_owned()
+        } else {
+            GRANT.to_owned()
+        },
+        exit: exit(&error),
+    });
+    Finding { step: Step::Conventional, target: target.to_string(), problem }
+}
+
+/// Connects from an address of the ranges for documentation, which no client and no host has.
+async fn spoofed(target: TargetAddr, dial: &DialOptions) -> Finding {
+    let stranger = match target.family() {
+        Family::V4 => SocketAddr::from((STRANGER_V4, 0)),
+        Family::V6 => SocketAddr::from((STRANGER_V6, 0)),
+    };
+    let stranger = ClaimedSource::new(stranger);
+    let outcome = match SourcePolicy::new().authorise(stranger, &OwnAddresses::default()) {
+        Ok(source) => connect_spoofed(source, target, &patient(dial)).await.map(drop),
+        Err(refused) => unreachable!("the policy refuses its own example: {refused}"),
+    };
+    // The target has just answered a conventional connection: that no answer came now is the return path's fault.
+    let lost =
+        |error: &DialError| matches!(error, DialError::TimedOut { .. } | DialError::Unreachable { .. });
+    let problem = outcome.err().map(|error| Problem {
+        cause: Chain(&error).to_string(),
+        cure: if lost(&error) {
+            format!(
+                "The target is up, so its reply to {} was lost: `mmproxy setup` installs the return path; a firewall \
+                 that drops this address does the same",
+                stranger.ip()
+            )
+        } else if matches!(error, DialError::Refused { .. }) {
+            format!("The server takes conventional connections, not those from {}: look at its access rules", stranger.ip())
+        } else {
+            GRANT.to_owned()
+        },
+        exit: if lost(&error) { Exit::Config } else { exit(&error) },
+    });
+    Finding { step: Step::Spoofed, target: target.to_string(), problem }
+}
+
+/// A target of this host answers in microseconds; a whole second forgives a busy one.
+fn patient(dial: &DialOptions) -> DialOptions {
+    dial.clone()
+        .source_port(mmproxy_forwarder::SourcePort::Ephemeral)
+        .timeout(PATIENCE)
+        .unwrap_or_else(|_| dial.clone())
+}
+
+fn exit(error: &DialError) -> Exit {
+    match error.reason().blame() {
+        Blame::Configuration => Exit::NoPermission,
+        Blame::Peer => Exit::Config,
+        Blame::Target | Blame::Resources | Blame::Gateway | Blame::Nobody => Exit::Unavailable,
+    }
+}
+
+const GRANT: &str = "Grant what is missing and start again";
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// TEST-NET-1 (RFC 5737) and the documentation prefix (RFC 3849), as in the original mmproxy.
+const STRANGER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const STRANGER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
