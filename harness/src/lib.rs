@@ -1,1 +1,54 @@
-//! Building blocks for end-to-end tests.
+//! Networks, balancers, targets and the real executable: the building blocks of end-to-end tests.
+//!
+//! A test is a sentence in its name and a short story in its body. It runs in namespaces of its own
+//! ([`isolated`]), lays a network ([`Topology`]), starts the gateway ([`Gateway`]) before a server ([`Target`]), and
+//! plays the balancer ([`Balancer`]):
+//!
+//! ```no_run
+//! use harness::{Balancer, Family, Gateway, Target, Topology, Version, addr, isolated};
+//!
+//! isolated(|| {
+//!     let net = Topology::new();
+//!     let target = Target::listen(&net.gateway, addr("127.0.0.1:0"));
+//!     let gateway = Gateway::to(&net, target.address()).start();
+//!
+//!     let header = Version::V1.header(addr("192.0.2.7:4711"), addr("10.0.0.1:22"));
+//!     let client = Balancer::of(&net).announce(gateway.address(Family::V4), &header, b"hello");
+//!
+//!     let seen = target.accept();
+//!     assert_eq!(seen.peer(), addr("192.0.2.7:4711"));
+//!     seen.expect(b"hello");
+//! });
+//! ```
+//!
+//! None of this links a crate of the workspace: headers, socket tables and routing state are read and written by code
+//! of its own, so that one mistake cannot hide on both sides of a test. Everything that does not happen within
+//! [`DEADLINE`](expect::DEADLINE) panics with what was waited for; nothing sleeps and hopes.
+
+mod balancer;
+mod connection;
+pub mod expect;
+mod gateway;
+pub mod header;
+mod isolation;
+mod netlink;
+mod netns;
+mod process;
+mod sockets;
+mod state;
+mod target;
+mod topology;
+mod user;
+
+pub use balancer::Balancer;
+pub use connection::{Connection, End};
+pub use gateway::{Flags, Gateway, executable, mmproxy};
+pub use header::{V2, Version};
+pub use isolation::{LIMIT, is_machine_root, isolated, scratch};
+pub use netns::Namespace;
+pub use process::{Finished, Program, run};
+pub use sockets::wait_for_listener;
+pub use state::State;
+pub use target::{Target, greeting};
+pub use topology::{Family, Topology, addr};
+pub use user::ordinary_user;

@@ -1,0 +1,247 @@
+//! The real `mmproxy` executable.
+
+use std::env::{current_exe, var_os};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::netns::Namespace;
+use crate::process::{Finished, Program, run};
+use crate::topology::{Family, Topology};
+
+/// A running gateway. Killed when dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    program: Program,
+    listening: SocketAddr,
+}
+
+/// A gateway's command line, before it is run.
+#[derive(Clone, Debug)]
+pub struct Flags {
+    namespace: Namespace,
+    listen: SocketAddr,
+    targets: Vec<SocketAddr>,
+    /// Who may connect, if the test says so; else the balancer's two networks.
+    allowed: Option<Vec<String>>,
+    more: Vec<String>,
+}
+
+/// The executable under test: `$MMPROXY_BIN`, or the one that cargo built beside the running test.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn executable() -> PathBuf {
+    if let Some(path) = var_os("MMPROXY_BIN") {
+        let path = PathBuf::from(path);
+        assert!(
+            path.is_absolute() && path.is_file(),
+            "MMPROXY_BIN is {}, which is no absolute path of a file",
+            path.display()
+        );
+        return path;
+    }
+    let test = current_exe().expect("/proc names this executable");
+    // target/PROFILE/deps/TEST
+    let profile = test.ancestors().nth(2).expect("test executables are two folders deep");
+    let path = profile.join("mmproxy");
+    let release = if profile.ends_with("release") { " --release" } else { "" };
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build -p mmproxy{release}` first, or set MMPROXY_BIN",
+        path.display()
+    );
+    path
+}
+
+/// The executable as a command with `arguments`. The caller's environment does not decide what it logs.
+pub fn mmproxy<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(executable());
+    command.args(arguments).env_remove("RUST_LOG");
+    command
+}
+
+impl Gateway {
+    /// A gateway of `net` that listens on all addresses, allows the balancer, and connects to `target`.
+    pub fn to(net: &Topology, target: SocketAddr) -> Flags {
+        Flags {
+            namespace: net.gateway.clone(),
+            // Serves balancers of both families.
+            listen: SocketAddr::new(Family::V6.wildcard(), 0),
+            targets: vec![target],
+            allowed: None,
+            more: Vec::new(),
+        }
+    }
+
+    /// Where a balancer of `family` connects to.
+    pub fn address(&self, family: Family) -> SocketAddr {
+        let ip = self.listening.ip();
+        SocketAddr::new(if ip.is_unspecified() { family.gateway() } else { ip }, self.listening.port())
+    }
+
+    /// The address of the line that says it is ready.
+    pub fn listening(&self) -> SocketAddr {
+        self.listening
+    }
+
+    /// Its process, for signals and for what it printed.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The first line, logged or printed, that contains all of `parts`; waits for it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come.
+    #[track_caller]
+    pub fn expect_log(&self, parts: &[&str]) -> String {
+        self.program.expect_line(parts)
+    }
+
+    /// SIGTERM, and the end: exit status 0 is expected.
+    #[track_caller]
+    pub fn stop(self) -> Finished {
+        self.program.stop().expect_code(0)
+    }
+
+    /// SIGINT, and the end: exit status 0 is expected.
+    #[track_caller]
+    pub fn interrupt(self) -> Finished {
+        self.program.signal(Signal::SIGINT);
+        self.program.wait().expect_code(0)
+    }
+
+    /// SIGKILL: it has no say in what happens then.
+    pub fn kill(self) {
+        self.program.kill();
+    }
+
+    /// Waits for its end without asking for it.
+    #[track_caller]
+    pub fn wait(self) -> Finished {
+        self.program.wait()
+    }
+}
+
+impl Flags {
+    /// Adds a target; its family decides between `-4` and `-6`.
+    #[must_use]
+    pub fn and_to(mut self, target: SocketAddr) -> Self {
+        self.targets.push(target);
+        self
+    }
+
+    /// Listens on `address` instead of on all.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// `--allow NETWORK` instead of the balancer's networks.
+    #[must_use]
+    pub fn allow(mut self, network: &str) -> Self {
+        self.allowed.get_or_insert_default().extend(["--allow".to_owned(), network.to_owned()]);
+        self
+    }
+
+    /// `--allowed-subnets FILE` instead of the balancer's networks.
+    #[must_use]
+    pub fn allowed_subnets(mut self, file: &str) -> Self {
+        self.allowed.get_or_insert_default().extend(["--allowed-subnets".to_owned(), file.to_owned()]);
+        self
+    }
+
+    /// Adds any other flags.
+    #[must_use]
+    pub fn with<'a>(mut self, flags: impl IntoIterator<Item = &'a str>) -> Self {
+        self.more.extend(flags.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// The command.
+    pub fn command(&self) -> Command {
+        mmproxy(self.arguments().iter().map(String::as_str))
+    }
+
+    /// What stands behind the program's name.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--listen".to_owned(), self.listen.to_string()];
+        for target in &self.targets {
+            arguments.extend([if target.is_ipv4() { "-4" } else { "-6" }.to_owned(), target.to_string()]);
+        }
+        match &self.allowed {
+            Some(allowed) => arguments.extend_from_slice(allowed),
+            None => arguments.extend(["--allow", "10.0.0.0/24", "--allow", "fd00::/64"].map(str::to_owned)),
+        }
+        arguments.extend_from_slice(&self.more);
+        arguments
+    }
+
+    /// Starts the gateway and waits until it says that it is ready.
+    ///
+    /// # Panics
+    ///
+    /// If it does not, with what it printed instead.
+    #[track_caller]
+    pub fn start(&self) -> Gateway {
+        let program = Program::start(&self.namespace, &mut self.command());
+        let line = program.expect_line(&[READY]);
+        let address = line.trim_start_matches(READY).split_whitespace().next().unwrap_or_default();
+        let listening = address.parse().unwrap_or_else(|_| panic!("no address behind {READY:?} in {line:?}"));
+        Gateway { program, listening }
+    }
+
+    /// Runs the gateway to its end, because it refuses to start.
+    ///
+    /// # Panics
+    ///
+    /// If it starts.
+    #[track_caller]
+    pub fn run(&self) -> Finished {
+        run(&self.namespace, &mut self.command(), b"")
+    }
+}
+
+/// What the gateway prints, with the address, once it accepts connections there.
+const READY: &str = "[+] Listening on ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isolated;
+    use crate::topology::addr;
+
+    #[test]
+    fn flags_become_a_command_line() {
+        isolated(|| {
+            let net = Topology::new();
+            let short = Gateway::to(&net, addr("127.0.0.1:22"));
+            let balancers = ["--allow", "10.0.0.0/24", "--allow", "fd00::/64"];
+            let expected = [&["--listen", "[::]:0", "-4", "127.0.0.1:22"], balancers.as_slice()].concat();
+            assert_eq!(short.arguments(), expected);
+            let long = short
+                .and_to(addr("[::1]:22"))
+                .listen(addr("10.0.0.1:0"))
+                .allow("192.0.2.0/24")
+                .with(["--quiet"]);
+            let expected = [
+                "--listen",
+                "10.0.0.1:0",
+                "-4",
+                "127.0.0.1:22",
+                "-6",
+                "[::1]:22",
+                "--allow",
+                "192.0.2.0/24",
+                "--quiet",
+            ];
+            assert_eq!(long.arguments(), expected);
+        });
+    }
+}

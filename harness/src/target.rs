@@ -1,0 +1,106 @@
+//! The server behind the gateway, played by the test.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
+use socket2::SockRef;
+
+use crate::connection::{Connection, End};
+use crate::expect::eventually;
+use crate::netns::Namespace;
+
+/// A TCP server that knows nothing of PROXY: what it sees is what any program behind the gateway would see.
+#[derive(Debug)]
+pub struct Target {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Target {
+    /// Listens on `address` in `namespace`; port 0 lets the kernel choose.
+    ///
+    /// # Panics
+    ///
+    /// If the address is not to be had there.
+    #[track_caller]
+    pub fn listen(namespace: &Namespace, address: SocketAddr) -> Self {
+        let listener = namespace.run(|| TcpListener::bind(address));
+        let listener =
+            listener.unwrap_or_else(|error| panic!("{}: listening on {address}: {error}", namespace.name()));
+        // accept(2) must not wait for ever for a connection that never comes.
+        listener.set_nonblocking(true).expect("a socket");
+        let address = listener.local_addr().expect("bound");
+        Self { listener, address }
+    }
+
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes connections accepted from now on have the smallest receive buffer that the kernel allows.
+    pub fn with_small_buffers(self) -> Self {
+        SockRef::from(&self.listener).set_recv_buffer_size(1).expect("a TCP socket");
+        self
+    }
+
+    /// The next connection.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    #[track_caller]
+    pub fn accept(&self) -> Connection {
+        eventually("the gateway to connect to the target", || self.try_accept())
+    }
+
+    /// Expects that no connection has come that was not accepted.
+    ///
+    /// Says something only once the gateway is known to have decided: ask after it has closed the balancer's
+    /// connection, or has read what it would have decided on.
+    #[track_caller]
+    pub fn expect_untouched(&self) {
+        if let Some(connection) = self.try_accept() {
+            panic!("the target was not to be connected to, but sees {}", connection.peer());
+        }
+    }
+
+    /// From now on answers each client by itself: the address it sees in a line, then whatever it is sent.
+    pub fn greet_and_echo(self) -> SocketAddr {
+        self.listener.set_nonblocking(false).expect("a socket");
+        thread::spawn(move || {
+            for stream in self.listener.incoming() {
+                let connection = Connection::new(stream.expect("accept"), None);
+                thread::spawn(move || greet_and_echo(&connection));
+            }
+        });
+        self.address
+    }
+
+    #[track_caller]
+    fn try_accept(&self) -> Option<Connection> {
+        match self.listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).expect("a socket");
+                Some(Connection::new(stream, None))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => panic!("accept: {error}"),
+        }
+    }
+}
+
+/// The line that a [`greeting`](Target::greet_and_echo) target sends to the client it sees at `address`.
+pub fn greeting(address: SocketAddr) -> String {
+    format!("hello {address}\n")
+}
+
+fn greet_and_echo(connection: &Connection) {
+    connection.send(greeting(connection.peer()).as_bytes());
+    let (bytes, end) = connection.receive_all();
+    if end == End::Finished {
+        connection.send(&bytes);
+        connection.finish();
+    }
+}
