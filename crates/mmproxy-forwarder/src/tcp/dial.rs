@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use nix::libc;
@@ -34,6 +34,11 @@ pub async fn connect_spoofed(
     if client.family() != target.family() {
         return Err(DialError::Families { client, target });
     }
+    // Where policy lets these through: the kernel takes them in bind and then connects from an address of its
+    // own choice (`inet_bind`: "Use device"), 127.0.0.1 toward a loopback target.
+    if client.ip().is_unspecified() || client.ip().is_multicast() || client.ip() == Ipv4Addr::BROADCAST {
+        return Err(unusable(client));
+    }
     let dial = Dial::new(target, options);
     let known = client.addr().port();
     let (stream, client_port) = match (options.source_port, known) {
@@ -50,10 +55,10 @@ pub async fn connect_spoofed(
             Err(error) => return Err(error),
         },
     };
-    let bound = match client_port {
-        ClientPort::Kept => client.addr(),
-        ClientPort::Ephemeral | ClientPort::Fallback(_) => dial.local_addr(&stream)?,
-    };
+    let bound = dial.local_addr(&stream)?;
+    if bound.ip() != client.ip() {
+        return Err(unusable(client));
+    }
     Ok(Dialed { stream, bound, client_port: Some(client_port) })
 }
 
@@ -340,10 +345,6 @@ impl<'a> Dial<'a> {
             (Some(libc::EADDRNOTAVAIL), Some((client, port))) if port != 0 => {
                 DialError::PortUnavailable { client, conflict: PortConflict::Connected, error }
             }
-            // With an allow switch of the policy such a source gets as far as here.
-            (Some(libc::EADDRNOTAVAIL), Some((client, _))) if client.ip().is_multicast() => {
-                DialError::SourceUnusable { client, error }
-            }
             (Some(libc::EINVAL), Some((client, _))) => DialError::SourceUnusable { client, error },
             _ => self.failed(Action::Connect, error),
         })
@@ -372,4 +373,8 @@ impl<'a> Dial<'a> {
     fn local_addr(&self, stream: &TcpStream) -> Result<SocketAddr, DialError> {
         stream.local_addr().map_err(|error| self.failed(Action::Connect, error))
     }
+}
+
+fn unusable(client: SpoofSource) -> DialError {
+    DialError::SourceUnusable { client, error: io::Error::from_raw_os_error(libc::EADDRNOTAVAIL) }
 }

@@ -1,0 +1,106 @@
+//! Out of descriptors: the gateway waits, says so, and recovers.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use mmproxy_forwarder::{AcceptPaused, CloseReason, Observer, SessionOpened, SessionReport};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::rig::{DEADLINE, Recorder, Rig, config, end, patient, read_exactly};
+
+/// Set in the child that lives with few descriptors: the limit is the whole process's.
+const CHILD: &str = "MMPROXY_TEST_FEW_DESCRIPTORS";
+
+#[test]
+fn a_gateway_out_of_descriptors_waits_without_spinning_and_recovers() {
+    if std::env::var_os(CHILD).is_some() {
+        return child();
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .arg("exhaustion::a_gateway_out_of_descriptors_waits_without_spinning_and_recovers")
+        .env(CHILD, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
+}
+
+struct Pauses {
+    inner: Recorder,
+    paused: mpsc::Sender<i32>,
+}
+
+impl Observer for Pauses {
+    fn session_opened(&self, opened: &SessionOpened) {
+        self.inner.session_opened(opened);
+    }
+
+    fn session_closed(&self, report: &SessionReport) {
+        self.inner.session_closed(report);
+    }
+
+    fn accept_paused(&self, paused: &AcceptPaused<'_>) {
+        self.paused.send(paused.error.raw_os_error().unwrap_or(0)).ok();
+    }
+}
+
+fn child() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config("127.0.0.0/8", &target);
+    let (sender, paused) = mpsc::channel();
+    let rig = Rig::serving(target, config, "127.0.0.1:0", |inner| Pauses { inner, paused: sender });
+
+    // One session shows that everything works, and that the runtime has all its descriptors.
+    let (peer, far) = rig.session();
+    end(&peer);
+    end(&far);
+    assert_eq!(rig.report().reason, CloseReason::Finished);
+    drop((peer, far));
+
+    // A client socket is made first: it needs a descriptor, too.
+    let waiting = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let in_use = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    setrlimit(Resource::RLIMIT_NOFILE, in_use - 1, hard).unwrap();
+    let mut used_up = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        used_up.push(file);
+    }
+    waiting.connect(&rig.address.into()).unwrap();
+    assert_eq!(paused.recv_timeout(DEADLINE), Ok(nix::libc::EMFILE));
+
+    // Waiting costs next to nothing: the kernel's own account of this process says so.
+    let before = cpu_time();
+    std::thread::sleep(Duration::from_secs(1));
+    let spent = cpu_time() - before;
+    assert!(spent < Duration::from_millis(200), "{spent:?} of processor time in a second of waiting");
+    // Told once, not at each attempt.
+    assert!(paused.try_recv().is_err());
+
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    drop(used_up);
+    let mut peer = patient(waiting.into());
+    peer.write_all(b"PROXY UNKNOWN\r\nhello").unwrap();
+    let mut far = rig.accept();
+    assert_eq!(read_exactly(&mut far, 5), b"hello");
+    end(&peer);
+    end(&far);
+    assert_eq!(rig.report().reason, CloseReason::Finished);
+    rig.stop().0.unwrap();
+}
+
+fn cpu_time() -> Duration {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
+    let micros = |time: nix::sys::time::TimeVal| {
+        Duration::from_secs(time.tv_sec().unsigned_abs())
+            + Duration::from_micros(time.tv_usec().unsigned_abs())
+    };
+    micros(usage.user_time()) + micros(usage.system_time())
+}

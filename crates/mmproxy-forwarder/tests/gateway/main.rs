@@ -1,0 +1,15 @@
+//! The gateway over real sockets. Everything but `spoofed` runs on loopback without a privilege, with connections
+//! that are not spoofed; `spoofed` makes itself a network namespace.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "what goes wrong in a test ends it; helpers outside #[test] are not seen as tests"
+)]
+
+mod admission;
+mod exhaustion;
+mod header;
+mod lifecycle;
+mod relay;
+mod rig;
+mod spoofed;

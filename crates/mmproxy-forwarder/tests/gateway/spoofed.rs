@@ -1,0 +1,284 @@
+//! Connections from a client's address, in a network namespace of their own.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use mmproxy_forwarder::{
+    Action, ClaimedSource, ClientPort, CloseReason, DialError, DialOptions, Dialed, OwnAddresses,
+    PortConflict, SourcePolicy, SourcePort, SpoofSource, TargetAddr, connect_plain, connect_spoofed,
+};
+use socket2::SockRef;
+
+use crate::rig::{Rig, accept, config, end, read_exactly, runtime};
+
+const MARK: u32 = 123;
+
+#[test]
+fn the_target_sees_the_client_the_header_names() {
+    in_namespace("the_target_sees_the_client_the_header_names", &[], || {
+        return_path();
+        for (listen, wire, client) in [
+            ("127.0.0.1:0", "PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n", "192.0.2.7:4711"),
+            ("[::1]:0", "PROXY TCP6 2001:db8::7 2001:db8::1 4712 443\r\n", "[2001:db8::7]:4712"),
+            // Written as IPv6, but an IPv4 client all the same.
+            ("127.0.0.1:0", "PROXY TCP6 ::ffff:192.0.2.7 2001:db8::1 4713 443\r\n", "192.0.2.7:4713"),
+        ] {
+            let target = TcpListener::bind(listen).unwrap();
+            let config = config("127.0.0.0/8", &target).dial(options(SourcePort::Keep));
+            let rig = Rig::serving(target, config, "127.0.0.1:0", |recorder| recorder);
+            let mut peer = rig.connect();
+            peer.write_all(wire.as_bytes()).unwrap();
+            peer.write_all(b"hello").unwrap();
+            let mut target = rig.accept();
+            assert_eq!(target.peer_addr().unwrap(), addr(client));
+            assert_eq!(read_exactly(&mut target, 5), b"hello");
+            target.write_all(b"welcome").unwrap();
+            assert_eq!(read_exactly(&mut peer, 7), b"welcome");
+            end(&peer);
+            end(&target);
+            let report = rig.report();
+            assert_eq!(report.reason, CloseReason::Finished);
+            assert_eq!((report.claimed, report.bound), (Some(addr(client)), Some(addr(client))));
+            assert_eq!(report.client_port, Some(ClientPort::Kept));
+            assert_eq!(report.bytes, (5, 7));
+        }
+    });
+}
+
+#[test]
+fn a_port_that_a_listener_of_this_host_has_is_replaced_or_refused() {
+    in_namespace("a_port_that_a_listener_of_this_host_has_is_replaced_or_refused", &[], || {
+        return_path();
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let elsewhere = TcpListener::bind("0.0.0.0:0").unwrap();
+        let client = SocketAddr::new(addr("192.0.2.7:0").ip(), elsewhere.local_addr().unwrap().port());
+
+        let dialed = dial(client, &target, SourcePort::Prefer).unwrap();
+        assert_eq!(dialed.client_port, Some(ClientPort::Fallback(PortConflict::InUse)));
+        assert_eq!(dialed.bound.ip(), client.ip());
+        assert_ne!(dialed.bound.port(), client.port());
+        assert_eq!(accept(&target).peer_addr().unwrap(), dialed.bound);
+
+        let error = dial(client, &target, SourcePort::Keep).unwrap_err();
+        assert!(
+            matches!(error, DialError::PortUnavailable { conflict: PortConflict::InUse, .. }),
+            "{error:?}"
+        );
+        assert_eq!(error.reason(), CloseReason::PortUnavailable);
+    });
+}
+
+#[test]
+fn a_client_that_is_connected_already_gets_another_port() {
+    in_namespace("a_client_that_is_connected_already_gets_another_port", &[], || {
+        return_path();
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = addr("192.0.2.7:4711");
+        let first = dial(client, &target, SourcePort::Prefer).unwrap();
+        assert_eq!((first.bound, first.client_port), (client, Some(ClientPort::Kept)));
+        let second = dial(client, &target, SourcePort::Prefer).unwrap();
+        assert_eq!(second.client_port, Some(ClientPort::Fallback(PortConflict::Connected)));
+        assert_eq!(accept(&target).peer_addr().unwrap(), client);
+        assert_eq!(accept(&target).peer_addr().unwrap(), second.bound);
+        let error = dial(client, &target, SourcePort::Keep).unwrap_err();
+        assert!(
+            matches!(error, DialError::PortUnavailable { conflict: PortConflict::Connected, .. }),
+            "{error:?}"
+        );
+        // Toward another target the same port is free.
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(dial(client, &other, SourcePort::Keep).unwrap().bound, client);
+        drop((first, second));
+    });
+}
+
+#[test]
+fn a_privileged_client_port_without_the_privilege_is_replaced_or_refused() {
+    let without = ["setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service"];
+    in_namespace("a_privileged_client_port_without_the_privilege_is_replaced_or_refused", &without, || {
+        return_path();
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = addr("192.0.2.7:53");
+        let dialed = dial(client, &target, SourcePort::Prefer).unwrap();
+        assert_eq!(dialed.client_port, Some(ClientPort::Fallback(PortConflict::Privileged)));
+        let error = dial(client, &target, SourcePort::Keep).unwrap_err();
+        assert!(
+            matches!(error, DialError::PortUnavailable { conflict: PortConflict::Privileged, .. }),
+            "{error:?}"
+        );
+    });
+}
+
+#[test]
+fn an_unknown_port_is_any_port_unless_it_has_to_be_kept() {
+    in_namespace("an_unknown_port_is_any_port_unless_it_has_to_be_kept", &[], || {
+        return_path();
+        let target = TcpListener::bind("[::1]:0").unwrap();
+        let unknown = addr("[2001:db8::7]:0");
+        for policy in [SourcePort::Prefer, SourcePort::Ephemeral] {
+            let dialed = dial(unknown, &target, policy).unwrap();
+            assert_eq!(dialed.client_port, Some(ClientPort::Ephemeral));
+            assert_eq!(accept(&target).peer_addr().unwrap(), dialed.bound);
+            assert_eq!(dialed.bound.ip(), unknown.ip());
+        }
+        let error = dial(unknown, &target, SourcePort::Keep).unwrap_err();
+        assert!(matches!(error, DialError::PortUnknown { .. }), "{error:?}");
+        assert_eq!(error.to_string(), "client [2001:db8::7]:0 has no port to keep");
+    });
+}
+
+#[test]
+fn a_spoofed_socket_is_marked_and_a_plain_one_is_not() {
+    in_namespace("a_spoofed_socket_is_marked_and_a_plain_one_is_not", &[], || {
+        return_path();
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let spoofed = dial(addr("192.0.2.7:4711"), &target, SourcePort::Prefer).unwrap();
+        let to = TargetAddr::new(target.local_addr().unwrap()).unwrap();
+        let plain = runtime().block_on(connect_plain(to, &options(SourcePort::Prefer))).unwrap();
+        assert_eq!(SockRef::from(&spoofed.stream).mark().unwrap(), MARK);
+        assert_eq!(SockRef::from(&plain.stream).mark().unwrap(), 0);
+        assert!(plain.bound.ip().is_loopback());
+        for dialed in [spoofed, plain] {
+            let socket = SockRef::from(&dialed.stream);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        }
+    });
+}
+
+#[test]
+fn without_a_return_path_the_deadline_ends_it() {
+    in_namespace("without_a_return_path_the_deadline_ends_it", &[], || {
+        ip("link set lo up");
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = dial(addr("192.0.2.7:4711"), &target, SourcePort::Prefer).unwrap_err();
+        assert!(matches!(error, DialError::TimedOut { .. }), "{error:?}");
+        assert_eq!(error.reason(), CloseReason::TargetTimeout);
+    });
+}
+
+#[test]
+fn a_closed_port_and_a_missing_route_are_told_apart() {
+    in_namespace("a_closed_port_and_a_missing_route_are_told_apart", &[], || {
+        return_path();
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&target).shutdown(std::net::Shutdown::Both).unwrap();
+        let error = dial(addr("192.0.2.7:4711"), &target, SourcePort::Prefer).unwrap_err();
+        assert!(matches!(error, DialError::Refused { .. }), "{error:?}");
+        let far = TargetAddr::new(addr("203.0.113.1:22")).unwrap();
+        let error = runtime().block_on(connect_plain(far, &options(SourcePort::Prefer))).unwrap_err();
+        assert!(matches!(error, DialError::Unreachable { .. }), "{error:?}");
+        assert_eq!(error.to_string(), "target 203.0.113.1:22 is unreachable");
+    });
+}
+
+#[test]
+fn without_the_privilege_the_missing_one_is_named() {
+    let without = ["setpriv", "--bounding-set", "-net_raw,-net_admin", "--inh-caps", "-net_raw,-net_admin"];
+    in_namespace("without_the_privilege_the_missing_one_is_named", &without, || {
+        let target = TcpListener::bind("0.0.0.0:0").unwrap();
+        let to = SocketAddr::new(addr("127.0.0.1:0").ip(), target.local_addr().unwrap().port());
+        let error = dial_to(addr("192.0.2.7:4711"), to, SourcePort::Prefer).unwrap_err();
+        assert!(
+            matches!(error, DialError::NotPermitted { action: Action::UseForeignAddress, .. }),
+            "{error:?}"
+        );
+        assert_eq!(
+            error.to_string(),
+            "not permitted to use a foreign address; IP_TRANSPARENT needs CAP_NET_RAW or CAP_NET_ADMIN"
+        );
+        assert_eq!(error.reason(), CloseReason::NotPermitted);
+    });
+}
+
+#[test]
+fn a_source_the_kernel_does_not_take_is_the_client_s_fault() {
+    in_namespace("a_source_the_kernel_does_not_take_is_the_client_s_fault", &[], || {
+        return_path();
+        let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
+        let v6 = TcpListener::bind("[::1]:0").unwrap();
+        // What an allow switch of the policy lets through.
+        for (client, target) in [("224.0.0.1:4711", &v4), ("[fe80::1]:4711", &v6), ("[ff02::1]:4711", &v6)] {
+            let error = dial(addr(client), target, SourcePort::Prefer).unwrap_err();
+            assert!(matches!(error, DialError::SourceUnusable { .. }), "{client}: {error:?}");
+        }
+        let error = dial(addr("192.0.2.7:4711"), &v6, SourcePort::Prefer).unwrap_err();
+        assert!(matches!(error, DialError::Families { .. }), "{error:?}");
+    });
+}
+
+fn dial(client: SocketAddr, target: &TcpListener, policy: SourcePort) -> Result<Dialed, DialError> {
+    dial_to(client, target.local_addr().unwrap(), policy)
+}
+
+fn dial_to(client: SocketAddr, target: SocketAddr, policy: SourcePort) -> Result<Dialed, DialError> {
+    let target = TargetAddr::new(target).unwrap();
+    // The runtime outlives the call: a stream unregisters itself from it when it is dropped.
+    let runtime = Box::leak(Box::new(runtime()));
+    runtime.block_on(connect_spoofed(authorised(client), target, &options(policy)))
+}
+
+fn authorised(client: SocketAddr) -> SpoofSource {
+    let policy =
+        mmproxy_forwarder::SourceClass::ALL.into_iter().fold(SourcePolicy::new(), SourcePolicy::allow);
+    policy.authorise(ClaimedSource::new(client), &OwnAddresses::default()).unwrap()
+}
+
+fn options(policy: SourcePort) -> DialOptions {
+    DialOptions::new()
+        .mark(NonZeroU32::new(MARK))
+        .source_port(policy)
+        .timeout(Duration::from_millis(700))
+        .unwrap()
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// Runs `body` in a copy of this program that has a network namespace of its own, without root in a user
+/// namespace; `wrapper` is a command that runs the copy.
+fn in_namespace(test: &str, wrapper: &[&str], body: fn()) {
+    const CHILD: &str = "MMPROXY_TEST_NAMESPACE";
+    if std::env::var_os(CHILD).is_some() {
+        return body();
+    }
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let output = command
+        .args(["--net", "--"])
+        .args(wrapper)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .arg(format!("spoofed::{test}"))
+        .env(CHILD, "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("unshare(1) is part of util-linux");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "in its namespace (needs root, or user namespaces):\n{text}\n{errors}");
+    assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
+}
+
+/// What answers need to come back: marked packets, and what answers them, are delivered locally.
+fn return_path() {
+    ip("link set lo up");
+    for name in ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"] {
+        std::fs::write(format!("/proc/sys/net/{name}"), "1").unwrap();
+    }
+    for family in ["-4", "-6"] {
+        ip(&format!("{family} rule add fwmark {MARK} lookup 100"));
+        ip(&format!("{family} route add local default dev lo table 100"));
+    }
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip(8) is part of iproute2");
+    assert!(status.success(), "ip {arguments}");
+}
