@@ -8,7 +8,8 @@
 #   <!-- checked: commands -->                   first column: the subcommands that --help prints
 #   <!-- checked: close reasons -->              first column: the labels of CloseReason
 #   <!-- checked: exit statuses -->              first column: the values of Exit
-#   <!-- checked: messages -->                   first column: text of the sources; `…` stands for what varies
+#   <!-- checked: messages -->                   first column: text of the sources; `…` stands for what varies.
+#                                                All warnings and all `[!]` lines of the program must be there
 # shellcheck disable=SC2016  # back-quotes in single quotes are Markdown's
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -87,21 +88,29 @@ statuses() {
 }
 same 'exit statuses' "$(cells 'exit statuses' | grep -oE '[0-9]+' | sort -u)" "$(statuses)"
 
-# All string literals of our own sources, joined over line ends that end in a backslash.
+# Our sources on one line, string literals put together again where a backslash continues them.
 sources=$(git ls-files --cached --others --exclude-standard -- 'crates/*/src/*.rs' | xargs cat |
-    sed -e ':again' -e '/\\$/ { N; s/\\\n *//; b again' -e '}')
-messages=0
+    sed -e ':again' -e '/\\$/ { N; s/\\\n *//; b again' -e '}' | tr '\n' ' ')
+# A message that has back-quotes in it stands between two of them.
+documented=$(cells messages | sed -nE 's/^ *`+ ?(.*[^ `]) ?`+ *$/\1/p')
+[ -n "$documented" ] || complain 'no table of messages in the documents'
+
+# What varies is filled in at run time: the text around it must be there.
 while read -r message; do
-    message=$(sed -nE 's/^ *`(.*)` *$/\1/p' <<<"$message")
-    [ -n "$message" ] || continue
-    messages=$((messages + 1))
-    # What varies is filled in at run time: the text around it must be there.
     while read -r piece; do
-        [ "${#piece}" -lt 4 ] || grep -qF -- "${piece//\"/\\\"}" <<<"$sources" || grep -qF -- "$piece" <<<"$sources" ||
+        [ "${#piece}" -lt 4 ] || grep -qF -- "${piece//\"/\\\"}" <<<"$sources" ||
             complain "messages: no source says \"$piece\" (of \"$message\")"
     done <<<"${message//…/$'\n'}"
-done < <(cells messages)
-[ "$messages" -gt 0 ] || complain 'no table of messages in the documents'
+done <<<"$documented"
+
+# The other way round: warnings, and lines for the operator that begin with [!], up to what varies in them.
+wanted() {
+    grep -oP '\b(?:warn|error)!\((?:[^"]|"(?=[^"]*",))*"\K[^"{]+' <<<"$sources"
+    grep -oP '"(?:\{\w*\} )?\K\[!\] [^"{]*' <<<"$sources"
+}
+while read -r message; do
+    grep -qF -- "$message" <<<"$documented" || complain "messages: \"$message\" is in the sources, but not documented"
+done < <(wanted | sed -E 's/[[:space:]]+$//' | sort -u)
 
 # --- the scripts themselves -------------------------------------------------------------------------------
 
@@ -120,4 +129,4 @@ for file in README.md CONTRIBUTING.md; do
 done
 
 $failed && exit 1
-say "$messages messages and all tables agree with the program"
+say "$(wc -l <<<"$documented") messages and all tables agree with the program"
