@@ -15,7 +15,7 @@ use crate::observer::{Observer, OwnAddressesStale};
 use crate::own::{OwnAddresses, OwnCache};
 use crate::rate::RateLimited;
 use crate::report::SessionId;
-use crate::session;
+use crate::session::{self, Accepted};
 use crate::tcp::listen::{Acceptor, Listener};
 
 /// Takes connections with a PROXY header and hands each to a target from its client's address.
@@ -82,8 +82,8 @@ impl Gateway {
         loop {
             match acceptor.accept(&*self.shared.observer).await {
                 Ok((stream, peer)) => {
-                    let gateway = Arc::clone(&self.shared);
-                    tokio::spawn(session::run(gateway, stream, peer, listener, cut.subscribe()));
+                    let accepted = Accepted { stream, peer, listener, at: tokio::time::Instant::now() };
+                    tokio::spawn(session::run(Arc::clone(&self.shared), accepted, cut.subscribe()));
                 }
                 Err(error) => return error,
             }

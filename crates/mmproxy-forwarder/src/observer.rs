@@ -9,8 +9,8 @@ use crate::report::{SessionId, SessionReport};
 
 /// Hears what happens. Logs, metrics and tests implement it; every method does nothing by default.
 ///
-/// Methods are called from the threads of the runtime and hold up the session (or, where said so, the
-/// accept loop) they tell of: they must not block. A panic in one ends that session only.
+/// Methods are called from the threads of the runtime and hold up the session or the accept loop they tell of:
+/// they must not block. A panic in one of the `session_` methods ends that session only.
 pub trait Observer: Send + Sync + 'static {
     /// A peer was accepted; whether it is allowed is not decided yet.
     fn session_opened(&self, _opened: &SessionOpened) {}
@@ -73,7 +73,7 @@ pub struct SessionEstablished {
 pub struct AcceptPaused<'a> {
     /// The listener that waits.
     pub listener: SocketAddr,
-    /// What `accept(2)` said: EMFILE, ENFILE, ENOBUFS, ENOMEM or something unheard of.
+    /// What `accept(2)` said: EMFILE, ENFILE, ENOBUFS, ENOMEM, or something that does not stop.
     pub error: &'a io::Error,
     /// Pauses since the last one that was told.
     pub held_back: u64,

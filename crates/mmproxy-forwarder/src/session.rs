@@ -1,5 +1,6 @@
 //! One session, from `accept(2)` to its report.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -19,16 +20,18 @@ use crate::tcp::relay::Traffic;
 use crate::tcp::socket::{Socket, set_options};
 use crate::tcp::{dial, header, relay};
 
+/// A connection as it was accepted.
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: PeerAddr,
+    pub(crate) listener: SocketAddr,
+    pub(crate) at: Instant,
+}
+
 /// Runs one session and reports it; `cut` ends it early once it says `true` or its sender is gone.
-pub(crate) async fn run(
-    gateway: Arc<Shared>,
-    stream: TcpStream,
-    peer: PeerAddr,
-    listener: std::net::SocketAddr,
-    mut cut: watch::Receiver<bool>,
-) {
-    let mut ledger = Ledger::open(&gateway, peer, listener);
-    let peer = Socket::new(stream);
+pub(crate) async fn run(gateway: Arc<Shared>, accepted: Accepted, mut cut: watch::Receiver<bool>) {
+    let mut ledger = Ledger::open(&gateway, &accepted);
+    let peer = Socket::new(accepted.stream);
     let ended = tokio::select! {
         // A session that has just finished is not cut.
         biased;
@@ -48,8 +51,9 @@ async fn flow(gateway: &Shared, peer: Socket, ledger: &mut Ledger) -> Result<(),
     ledger.tell_opened();
 
     let _place = gateway.admit(ledger.report.peer)?;
+    // Not inherited from the listener: connections that wait in the backlog before the gateway serves would
+    // miss them.
     set_options(&SockRef::from(&*peer), config.dial.keepalive).map_err(HeaderReadError::Read)?;
-
     let mut payload = BytesMut::new();
     let deadline = ledger.opened + config.header_timeout;
     let announced = match header::read(&peer, &mut payload, &config.decode, deadline).await {
@@ -98,11 +102,11 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn open(gateway: &Shared, peer: PeerAddr, listener: std::net::SocketAddr) -> Self {
+    fn open(gateway: &Shared, accepted: &Accepted) -> Self {
         Self {
             observer: Arc::clone(&gateway.observer),
-            opened: Instant::now(),
-            report: SessionReport::new(gateway.next_id(), peer, listener),
+            opened: accepted.at,
+            report: SessionReport::new(gateway.next_id(), accepted.peer, accepted.listener),
             traffic: Traffic::default(),
             told: false,
         }

@@ -45,6 +45,10 @@ async fn read_unhurried(
             Outcome::Complete { header, consumed } => {
                 let announcement = Announcement::of(header);
                 buffer.advance(consumed);
+                if buffer.is_empty() {
+                    // The session may idle for days: the memory of its header must not.
+                    *buffer = BytesMut::new();
+                }
                 return Ok(announcement);
             }
             Outcome::NeedMore(more) => missing = more.get().max(READ_AHEAD),

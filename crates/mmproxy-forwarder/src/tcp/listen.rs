@@ -121,26 +121,28 @@ impl Acceptor {
     ///
     /// The listener itself is unusable, for good.
     pub(crate) async fn accept(&mut self, observer: &dyn Observer) -> io::Result<(TcpStream, PeerAddr)> {
+        let mut lost = 0;
         loop {
             let error = match self.listener.accept().await {
                 Ok((stream, address)) => return Ok((stream, PeerAddr::new(address))),
                 Err(error) => error,
             };
             match Trouble::of(&error) {
-                Trouble::Connection => {}
-                Trouble::Machine => {
-                    // The connection is still in the backlog: trying again at once would spin.
-                    if let Some(held_back) = self.pauses.admit(Instant::now()) {
-                        observer.accept_paused(&AcceptPaused {
-                            listener: self.address,
-                            error: &error,
-                            held_back,
-                        });
-                    }
+                Trouble::Connection if lost < LOST_IN_A_ROW => lost += 1,
+                // Trying again at once would spin: a connection that could not be accepted for want of a
+                // descriptor is still in the backlog.
+                Trouble::Connection | Trouble::Machine => {
+                    self.tell_paused(&error, observer);
                     sleep(PAUSE).await;
                 }
                 Trouble::Listener => return Err(error),
             }
+        }
+    }
+
+    fn tell_paused(&mut self, error: &io::Error, observer: &dyn Observer) {
+        if let Some(held_back) = self.pauses.admit(Instant::now()) {
+            observer.accept_paused(&AcceptPaused { listener: self.address, error, held_back });
         }
     }
 }
@@ -171,6 +173,9 @@ impl Trouble {
 /// Pause after a failed accept: short against a connection time-out, long against the time that closing a
 /// session takes.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// So many connections lost without one accepted are no accident of the network any more.
+const LOST_IN_A_ROW: u32 = 100;
 
 #[cfg(test)]
 mod tests {
