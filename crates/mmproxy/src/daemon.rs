@@ -1,7 +1,6 @@
 //! The gateway's life in four pieces, one after the other: bind, set up, serve, clean up.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc;
 
 use caps::Capability;
@@ -111,12 +110,11 @@ async fn serve(
 ) -> Result<(), Failure> {
     let gateway = Gateway::new(settings.gateway.clone(), SessionLog::new())
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    let gateway = Arc::new(gateway);
     let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
     let shutdown = Shutdown::new();
     let mut serving = JoinSet::new();
     for listener in listeners {
-        let (gateway, shutdown) = (Arc::clone(&gateway), shutdown.clone());
+        let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
         serving.spawn(async move { gateway.serve(listener, &shutdown).await });
     }
     for address in &addresses {
