@@ -1,5 +1,6 @@
 //! Why a return path could not be looked at, installed or removed.
 
+use std::fmt;
 use std::io;
 
 use crate::family::Ipv6Off;
@@ -22,8 +23,8 @@ pub enum RoutingError {
     },
     /// `/proc/sys` cannot be written, as in most containers.
     #[error(
-        "cannot run `sysctl -w {name}=1`: /proc/sys is mounted read-only; set it from outside (docker: \
-         `--sysctl {name}=1`, Kubernetes: `securityContext.sysctls`) and start again"
+        "cannot set sysctl {name}: /proc/sys is mounted read-only; set it from outside (docker: `--sysctl {name}=1`, \
+         Kubernetes: `securityContext.sysctls`) and start again"
     )]
     SysctlReadOnly {
         /// The switch.
@@ -47,6 +48,9 @@ pub enum RoutingError {
     /// The plan has IPv6 steps, but this network namespace has no IPv6.
     #[error("IPv6 is wanted but {0}")]
     Ipv6Off(Ipv6Off),
+    /// Nothing can be delivered on this machine.
+    #[error("the loopback interface is down: run `ip link set lo up`")]
+    LoopbackDown,
     /// Something of somebody else's stands where ours has to be.
     #[error("`{step}` would not bring replies back: {found}; {cure}")]
     Conflict {
@@ -79,12 +83,27 @@ pub enum RoutingError {
 }
 
 impl RoutingError {
+    /// A refusal whose errno says it all.
+    pub(crate) fn kernel(action: impl Into<String>, source: io::Error) -> Self {
+        Self::Kernel { action: action.into(), source }
+    }
+
+    /// The refusal of a change; `command` is what an operator would type for it.
+    pub(crate) fn change(command: &impl fmt::Display, source: io::Error) -> Self {
+        let action = format!("run `{command}`");
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            Self::Permission { action, source }
+        } else {
+            Self::Kernel { action, source }
+        }
+    }
+
     /// Who can cure it.
     #[must_use]
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Permission { .. } | Self::SysctlReadOnly { .. } => Blame::Permission,
-            Self::Ipv6Off(_) | Self::Conflict { .. } => Blame::Configuration,
+            Self::Ipv6Off(_) | Self::LoopbackDown | Self::Conflict { .. } => Blame::Configuration,
             Self::SysctlAbsent { .. } | Self::Locked { .. } | Self::Kernel { .. } => Blame::Kernel,
         }
     }

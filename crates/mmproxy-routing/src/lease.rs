@@ -1,9 +1,19 @@
 //! The return path for as long as an instance runs.
 
-use crate::apply::{Applied, Outcome};
+mod announce;
+mod knock;
+mod lock;
+mod trust;
+
+use self::announce::Announcement;
+pub(crate) use self::announce::{Instance, running};
+pub(crate) use self::lock::Lock;
+use crate::apply::{Applied, install};
 use crate::error::RoutingError;
+use crate::ledger::Lifetime;
+use crate::observe::observe;
 use crate::plan::Plan;
-use crate::remove::Removal;
+use crate::remove::{Removal, settle};
 
 /// A running instance's claim on the objects of its plan.
 ///
@@ -15,6 +25,7 @@ use crate::remove::Removal;
 pub struct Lease {
     plan: Plan,
     applied: Vec<Applied>,
+    announcement: Announcement,
 }
 
 impl Lease {
@@ -24,13 +35,13 @@ impl Lease {
     ///
     /// [`RoutingError`], whose text names the step and the cure. Nothing is left behind then.
     pub async fn acquire(plan: Plan, policy: Policy) -> Result<Self, RoutingError> {
-        drop(policy);
-        let applied = plan
-            .steps()
-            .iter()
-            .map(|step| Applied { step: step.clone(), outcome: Outcome::Missing })
-            .collect();
-        Ok(Self { plan, applied })
+        let _lock = Lock::take().await?;
+        let announcement = Announcement::make(&plan)?;
+        let applied = match policy {
+            Policy::Install => install(&plan, Lifetime::Leased).await?,
+            Policy::CheckOnly => observe(&plan).await?.into_iter().map(Applied::looked_at).collect(),
+        };
+        Ok(Self { plan, applied, announcement })
     }
 
     /// What became of each step of the plan, in its order.
@@ -53,7 +64,9 @@ impl Lease {
     ///
     /// [`RoutingError`], whose text names the step and the cure.
     pub async fn release(self) -> Result<Removal, RoutingError> {
-        Ok(Removal::default())
+        let _lock = Lock::take().await?;
+        self.announcement.withdraw().await;
+        settle(&self.plan, None).await
     }
 }
 

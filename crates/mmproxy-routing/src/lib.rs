@@ -10,17 +10,25 @@
 //! time enabled.
 
 mod apply;
+mod change;
+mod diff;
 mod error;
 mod family;
 mod lease;
+mod ledger;
 mod lookup;
 mod mode;
 mod observe;
+mod ours;
 mod plan;
 mod remove;
+mod rtnl;
+mod scene;
 mod step;
+mod sysctl;
 
 pub use apply::{Applied, Outcome, apply};
+pub use diff::diff;
 pub use error::{Blame, RoutingError};
 pub use family::{Ipv6Off, families_available, ipv6_off};
 pub use lease::{Lease, Policy};

@@ -1,20 +1,44 @@
 //! What the kernel would do with a packet.
 
+use std::io;
 use std::net::IpAddr;
+
+use nix::net::if_::if_nametoindex;
+use rtnetlink::packet_route::route::RouteAttribute;
 
 use crate::error::RoutingError;
 use crate::mode::Mark;
+use crate::rtnl::{KernelRoute, Rtnl, prefix, question};
 
 /// Asks the kernel where it would send a packet (`ip route get`), in the calling thread's network namespace.
 ///
-/// Needs no privilege. `Ok(None)` is "nowhere": no route to that destination.
+/// Needs no privilege. `Ok(None)` is "nowhere": no route to that destination, one that drops the packet, or a source
+/// that this host cannot send from.
 ///
 /// # Errors
 ///
-/// [`RoutingError`] if the kernel does not answer.
+/// [`RoutingError::Kernel`] if there is no such interface.
 pub async fn lookup(question: &Question) -> Result<Option<Route>, RoutingError> {
-    drop(question.clone());
-    Ok(None)
+    ask(&Rtnl::open()?, question).await
+}
+
+/// The same over a connection that is open already.
+pub(crate) async fn ask(rtnl: &Rtnl, packet: &Question) -> Result<Option<Route>, RoutingError> {
+    let mut message = question(packet.destination);
+    if let Some(source) = packet.source {
+        message.header.source_prefix_length = prefix(source);
+        message.attributes.push(RouteAttribute::Source(source.into()));
+    }
+    if let Some(mark) = packet.mark {
+        message.attributes.push(RouteAttribute::Mark(mark.get()));
+    }
+    if let Some(name) = &packet.input {
+        let index = if_nametoindex(name.as_str()).map_err(|errno| {
+            RoutingError::kernel(format!("find interface {name}"), io::Error::from(errno))
+        })?;
+        message.attributes.push(RouteAttribute::Iif(index));
+    }
+    Ok(rtnl.route_of(message).await?.map(Route::from))
 }
 
 /// The packet that a [`lookup`] asks about.
@@ -60,6 +84,18 @@ impl Route {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.verdict == Verdict::Local
+    }
+}
+
+impl From<KernelRoute> for Route {
+    fn from(route: KernelRoute) -> Self {
+        Self {
+            verdict: route.verdict(),
+            device: route.device_name(),
+            gateway: route.gateway,
+            table: route.table,
+            preferred_source: route.preferred_source,
+        }
     }
 }
 

@@ -4,17 +4,21 @@ use std::fmt;
 
 use crate::error::RoutingError;
 use crate::plan::Plan;
+use crate::rtnl::Rtnl;
+use crate::scene::Scene;
 use crate::step::Step;
 
 /// Compares a plan with what the kernel has, in the calling thread's network namespace. Needs no privilege.
 ///
-/// The comparison is by effect: a rule or route that somebody made by hand and that does the job is present.
+/// The comparison is by effect: a rule or route that somebody made by hand and that does the job is present, and one
+/// that another rule overrides is not. Where both rule and route are there, the kernel is asked what it would do.
 ///
 /// # Errors
 ///
-/// [`RoutingError`] if the kernel does not answer or has no such switch.
+/// [`RoutingError::Kernel`] if the kernel does not answer.
 pub async fn observe(plan: &Plan) -> Result<Vec<Observed>, RoutingError> {
-    Ok(plan.steps().iter().map(|step| Observed { step: step.clone(), state: State::Missing }).collect())
+    let rtnl = Rtnl::open()?;
+    Ok(Scene::look(&rtnl, plan).await?.observed)
 }
 
 /// One step of a plan and what was found of it.

@@ -118,6 +118,13 @@ pub struct Rule {
     pub priority: Priority,
 }
 
+impl Rule {
+    /// Whether it looks packets up where this route is.
+    pub(crate) fn leads_to(&self, route: &LocalRoute) -> bool {
+        self.family == route.family && self.table == route.table
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} lookup {} priority {}", self.selector, self.table, self.priority)

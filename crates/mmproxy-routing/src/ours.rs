@@ -1,0 +1,70 @@
+//! The objects in the network namespace that mmproxy made.
+
+use crate::error::RoutingError;
+use crate::ledger::{Ledger, Lifetime, Switches};
+use crate::mode::{Families, Table};
+use crate::rtnl::{Filter, KernelRoute, KernelRule, Rtnl};
+use crate::step::{LocalRoute, Rule, Sysctl};
+
+/// Every rule and route of ours in the network namespace, whichever instance and plan it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ours {
+    pub(crate) rules: Vec<(Rule, Lifetime)>,
+    pub(crate) routes: Vec<(LocalRoute, Ledger)>,
+}
+
+impl Ours {
+    /// Looks through the whole network namespace.
+    pub(crate) async fn find(rtnl: &Rtnl) -> Result<Self, RoutingError> {
+        let mut ours = Self::default();
+        for family in Families::BOTH.iter() {
+            ours.rules.extend(rtnl.rules(family).await?.iter().filter_map(our_rule));
+            for lifetime in [Lifetime::Leased, Lifetime::Permanent] {
+                let routes = rtnl.routes(family, Filter::Protocol(lifetime.protocol())).await?;
+                ours.routes.extend(routes.iter().filter_map(our_route));
+            }
+        }
+        Ok(ours)
+    }
+
+    /// The record in the route of this lifetime, if there is such a route.
+    pub(crate) fn ledger(&self, route: &LocalRoute, lifetime: Lifetime) -> Option<Ledger> {
+        self.routes
+            .iter()
+            .find(|(ours, ledger)| ours == route && ledger.lifetime() == lifetime)
+            .map(|(_, ledger)| *ledger)
+    }
+
+    /// Every switch that we turned on and have not turned off yet.
+    pub(crate) fn changed(&self) -> Switches {
+        union(self.routes.iter().map(|(_, ledger)| *ledger))
+    }
+
+    /// What kind of object of ours remembers that we turned this switch on.
+    pub(crate) fn turned_on(&self, sysctl: Sysctl) -> Option<Lifetime> {
+        self.routes
+            .iter()
+            .filter(|(_, ledger)| ledger.changed().contains(sysctl))
+            .map(|(_, ledger)| ledger.lifetime())
+            .max()
+    }
+}
+
+/// The switches that any of these records names.
+pub(crate) fn union(ledgers: impl IntoIterator<Item = Ledger>) -> Switches {
+    ledgers.into_iter().fold(Switches::NONE, |all, ledger| all.union(ledger.changed()))
+}
+
+/// The planned rule that this is, if it is one of ours.
+pub(crate) fn our_rule(rule: &KernelRule) -> Option<(Rule, Lifetime)> {
+    Some((rule.as_planned()?, Lifetime::of_protocol(rule.protocol)?))
+}
+
+/// The planned route that this is, if it is one of ours.
+pub(crate) fn our_route(route: &KernelRoute) -> Option<(LocalRoute, Ledger)> {
+    let planned = LocalRoute { family: route.family, table: Table::new(route.table).ok()? };
+    if !route.serves(&planned) {
+        return None;
+    }
+    Some((planned, Ledger::read(route)?))
+}

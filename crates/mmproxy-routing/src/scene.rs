@@ -1,0 +1,173 @@
+//! All that the kernel has to do with a plan, read once.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::error::RoutingError;
+use crate::ledger::Lifetime;
+use crate::lookup::{Question, ask};
+use crate::mode::{Families, Family};
+use crate::observe::{Observed, Owner, State};
+use crate::ours::{Ours, our_route, our_rule};
+use crate::plan::Plan;
+use crate::rtnl::{Filter, KernelRoute, KernelRule, Rtnl, table_name};
+use crate::step::{LocalRoute, Rule, Selector, Step, Sysctl};
+use crate::sysctl;
+
+/// What the kernel has of a plan's switches, tables and rules.
+pub(crate) struct Scene {
+    /// The plan's steps and what was found of each.
+    pub(crate) observed: Vec<Observed>,
+    /// The objects of ours, of all plans.
+    pub(crate) ours: Ours,
+}
+
+impl Scene {
+    pub(crate) async fn look(rtnl: &Rtnl, plan: &Plan) -> Result<Self, RoutingError> {
+        let ours = Ours::find(rtnl).await?;
+        let mut found = Found { ours: &ours, rules: Vec::new(), routes: Vec::new() };
+        for family in Families::BOTH.iter().filter(|&family| plan.rules().any(|rule| rule.family == family)) {
+            found.rules.extend(rtnl.rules(family).await?);
+        }
+        for route in plan.routes() {
+            found.routes.extend(rtnl.routes(route.family, Filter::Table(route.table.get())).await?);
+        }
+        let mut observed = Vec::new();
+        for step in plan.steps() {
+            let state = match step {
+                Step::Sysctl(sysctl) => found.switch(*sysctl)?,
+                Step::Rule(rule) => found.rule(rule, rtnl).await?,
+                Step::LocalRoute(route) => found.route(route, plan),
+            };
+            observed.push(Observed { step: step.clone(), state });
+        }
+        Ok(Self { observed, ours })
+    }
+}
+
+struct Found<'a> {
+    ours: &'a Ours,
+    rules: Vec<KernelRule>,
+    routes: Vec<KernelRoute>,
+}
+
+impl Found<'_> {
+    fn switch(&self, sysctl: Sysctl) -> Result<State, RoutingError> {
+        Ok(match sysctl::read(sysctl)? {
+            None | Some(0) => State::Missing,
+            Some(_) => State::Present(self.ours.turned_on(sysctl).into()),
+        })
+    }
+
+    /// A rule counts by what it does: the first rule that is about our packets decides, as it does in the kernel.
+    async fn rule(&self, wanted: &Rule, rtnl: &Rtnl) -> Result<State, RoutingError> {
+        for rule in &self.rules {
+            if rule.serves(wanted) {
+                let owner = Owner::from(our_rule(rule).map(|(_, lifetime)| lifetime));
+                return Ok(self.overridden(wanted, rtnl).await?.unwrap_or(State::Present(owner)));
+            }
+            // One that comes later than ours would is harmless.
+            if rule.diverts(wanted) && rule.priority <= wanted.priority.get() {
+                return Ok(State::Different {
+                    found: format!("rule `{rule}` sends the same packets elsewhere first"),
+                    cure: "choose another mark (--mark), or an earlier place for our rule (--rule-priority)",
+                });
+            }
+        }
+        Ok(State::Missing)
+    }
+
+    /// What the kernel would really do where rule and route are in place: an earlier rule, about all packets or some,
+    /// may send the replies elsewhere.
+    async fn overridden(&self, wanted: &Rule, rtnl: &Rtnl) -> Result<Option<State>, RoutingError> {
+        let complete = self.routes.iter().any(|route| {
+            route.family == wanted.family && route.is_local() && route.table == wanted.table.get()
+        });
+        let client = sample_client(wanted.family);
+        let Selector::Fwmark(mark) = wanted.selector;
+        let answer = ask(rtnl, &Question { mark: Some(mark), ..Question::to(client) }).await?;
+        if !complete || answer.as_ref().is_some_and(crate::lookup::Route::is_local) {
+            return Ok(None);
+        }
+        let way = match &answer {
+            Some(route) => format!(
+                "leave by {} (table {})",
+                route.device.as_deref().unwrap_or("no device"),
+                table_name(route.table)
+            ),
+            None => "be dropped".to_owned(),
+        };
+        let culprit = self
+            .rules
+            .iter()
+            .find(|rule| rule.may_pick(wanted) && !rule.serves(wanted) && rule.priority != 0);
+        Ok(Some(match culprit {
+            // Ours would come first.
+            Some(rule) if rule.priority > wanted.priority.get() => State::Missing,
+            Some(rule) => State::Different {
+                found: format!("a reply to {client} would {way}: rule `{rule}` comes first"),
+                cure: "choose an earlier place for our rule (--rule-priority)",
+            },
+            None => State::Different {
+                found: format!("a reply to {client} would {way}"),
+                cure: "compare `ip rule` with the output of `mmproxy check`",
+            },
+        }))
+    }
+
+    fn route(&self, wanted: &LocalRoute, plan: &Plan) -> State {
+        let table: Vec<&KernelRoute> = self
+            .routes
+            .iter()
+            .filter(|route| route.family == wanted.family && route.table == wanted.table.get())
+            .collect();
+        if let Some(foreign) = table.iter().find(|route| !route.is_local()) {
+            return State::Different {
+                found: format!("table {} leads elsewhere already: `{foreign}`", wanted.table),
+                cure: "choose a table of your own (--table)",
+            };
+        }
+        let owner = table
+            .iter()
+            .filter(|route| route.serves(wanted))
+            .map(|route| Owner::from(our_route(route).map(|(_, ledger)| ledger.lifetime())))
+            // Ours first: of two that do the same, ours is the one that may go.
+            .min_by_key(|owner| !owner.is_ours());
+        if let Some(owner) = owner {
+            return State::Present(owner);
+        }
+        // With our route in it, the table would swallow whatever else is looked up there.
+        let stranger = self.rules.iter().find(|rule| {
+            rule.looks_up(wanted.family, wanted.table)
+                && our_rule(rule).is_none()
+                && !plan.rules().any(|planned| rule.serves(planned))
+        });
+        match stranger {
+            Some(rule) => State::Different {
+                found: format!(
+                    "other packets are looked up in table {} too, by rule `{rule}`, and would be swallowed",
+                    wanted.table
+                ),
+                cure: "choose a table of your own (--table)",
+            },
+            None => State::Missing,
+        }
+    }
+}
+
+impl From<Option<Lifetime>> for Owner {
+    fn from(lifetime: Option<Lifetime>) -> Self {
+        match lifetime {
+            Some(Lifetime::Leased) => Self::Leased,
+            Some(Lifetime::Permanent) => Self::Permanent,
+            None => Self::Foreign,
+        }
+    }
+}
+
+/// A client address that is nobody's, from the documentation ranges (RFC 5737, RFC 3849).
+const fn sample_client(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    }
+}

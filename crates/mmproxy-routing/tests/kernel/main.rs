@@ -1,0 +1,11 @@
+//! The return path in a real kernel: every test runs in a network namespace of its own.
+
+#![expect(clippy::unwrap_used, reason = "what a test prepares succeeds, or the test has failed")]
+
+mod instance;
+mod lease;
+mod namespace;
+mod objects;
+mod spoof;
+mod state;
+mod traffic;
