@@ -105,7 +105,7 @@ pub enum HeaderError {
     },
     /// §2.2.3: a CRC32C value is a 32-bit number.
     #[error("v2 CRC32C value has {0} bytes instead of 4")]
-    V2Crc32cLen(u16),
+    V2Crc32cLen(usize),
     /// §2.2.3: the checksum "MUST" match, or the connection is invalid.
     #[error("v2 CRC32C is {stored:#010x}, the header's is {computed:#010x}")]
     V2Crc32c {
@@ -116,7 +116,7 @@ pub enum HeaderError {
     },
     /// §2.2.5: a unique id has up to 128 bytes.
     #[error("v2 UNIQUE_ID has {0} bytes, more than 128")]
-    V2UniqueIdLen(u16),
+    V2UniqueIdLen(usize),
 
     /// A datagram ends inside its header; nothing can follow it.
     #[error("datagram of {got} bytes ends inside its header of at least {need} bytes")]

@@ -4,43 +4,52 @@
 //! part of the protocol: datagrams sent to the proxy must begin with the header of the flow they answer, see
 //! [`encode::spp_reply`](crate::encode::spp_reply).
 
-use core::net::{Ipv6Addr, SocketAddr};
-
-use nom::IResult;
-use nom::Parser;
-use nom::bytes::complete::tag;
-use nom::number::complete::{be_u16, be_u128};
+use core::net::SocketAddr;
+use core::ops::Range;
 
 use crate::detect::SPP_MAGIC;
 use crate::encode::{EncodeError, plain};
 use crate::error::HeaderError;
-use crate::header::{self, Addresses, Command, Header, Transport, Version, mapped};
+use crate::header::{Command, Family, Header, Transport, Version, mapped};
 
 /// Bytes of an SPP header.
 pub const SPP_LEN: usize = 38;
 
 /// The header at the start of `datagram`, which begins with the magic.
+///
+/// Reported as IPv4 if both addresses are IPv4-mapped, as IPv6 with the addresses of the wire otherwise.
+#[inline]
 pub(crate) fn decode(datagram: &[u8]) -> Result<Header<'static>, HeaderError> {
-    let parsed: IResult<_, _> = (tag(SPP_MAGIC.as_slice()), be_u128, be_u128, be_u16, be_u16).parse(datagram);
-    let Ok((_, (_, client, proxy, client_port, proxy_port))) = parsed else {
+    let Some(wire) = datagram.first_chunk::<SPP_LEN>() else {
         return Err(HeaderError::Truncated { need: SPP_LEN, got: datagram.len() });
     };
-    let addresses = addresses((Ipv6Addr::from(client), client_port), (Ipv6Addr::from(proxy), proxy_port));
-    Ok(Header {
-        version: Version::Spp,
-        command: Command::Proxy,
-        family: addresses.family(),
-        transport: Transport::Datagram,
-        addresses,
-        tlvs: &[],
+    let client = array(wire, field::CLIENT);
+    let proxy = array(wire, field::PROXY);
+    let ports = (
+        u16::from_be_bytes(array(wire, field::CLIENT_PORT)),
+        u16::from_be_bytes(array(wire, field::PROXY_PORT)),
+    );
+    let bare = Header::bare(Version::Spp, Command::Proxy, Family::Unspec, Transport::Datagram);
+    Ok(match (mapped_v4(client), mapped_v4(proxy)) {
+        (Some(client), Some(proxy)) => bare.inet(client, proxy, ports),
+        (None, _) | (_, None) => bare.inet6(client, proxy, ports),
     })
 }
 
-/// IPv4 if both addresses are IPv4-mapped, IPv6 as on the wire otherwise.
-fn addresses<'a>(client: (Ipv6Addr, u16), proxy: (Ipv6Addr, u16)) -> Addresses<'a> {
-    match (client.0.to_ipv4_mapped(), proxy.0.to_ipv4_mapped()) {
-        (Some(client4), Some(proxy4)) => header::inet((client4, client.1), (proxy4, proxy.1)),
-        (None, _) | (_, None) => header::inet6(client, proxy),
+/// `N` bytes of a header; `range` is one of [`field`] and has that length.
+#[inline]
+fn array<const N: usize>(wire: &[u8; SPP_LEN], range: Range<usize>) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&wire[range]);
+    bytes
+}
+
+/// The IPv4 address in `::ffff:a.b.c.d`.
+#[inline]
+const fn mapped_v4(octets: [u8; 16]) -> Option<[u8; 4]> {
+    match octets {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, a, b, c, d] => Some([a, b, c, d]),
+        _ => None,
     }
 }
 
@@ -64,7 +73,7 @@ pub fn encode(client: SocketAddr, proxy: SocketAddr) -> Result<[u8; SPP_LEN], En
 ///
 /// `None` if `header` is not SPP: other formats ask for nothing on the way back.
 pub fn reply(header: &Header<'_>) -> Option<[u8; SPP_LEN]> {
-    if header.version != Version::Spp {
+    if header.version() != Version::Spp {
         return None;
     }
     let (client, proxy) = (header.source()?, header.destination()?);
@@ -84,7 +93,7 @@ mod field {
 
 #[cfg(test)]
 mod tests {
-    use core::net::SocketAddrV6;
+    use core::net::{Ipv6Addr, SocketAddrV6};
 
     use super::*;
 

@@ -1,23 +1,26 @@
 //! Version 1: one line of text (§2.1).
 //!
-//! A line is read twice at most. [`decode`] first reads its fields straight through, which needs no search for the
-//! line's end: digits, dots, colons and spaces cannot contain one. Whatever is not a whole, plain TCP4 or TCP6 line
-//! goes to [`decode_in_order`], which follows the specification's order (find the CRLF, then decode) and names the
-//! rule that was broken. No address is reported before its CRLF was seen, by either.
+//! A whole TCP4 or TCP6 line is read straight through, which needs no search for its end: digits, dots, colons and
+//! spaces cannot contain one. Where that fails, [`in_order`] follows the specification's order (find the CRLF, then
+//! look at the fields) to say whether bytes are missing or which rule was broken. No address is reported before its
+//! CRLF was seen.
 
 mod address;
 pub(crate) mod encode;
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 
 use crate::detect::V1_SIGNATURE;
 use crate::error::{Endpoint, HeaderError};
-use crate::header::{self, Addresses, Command, Family, Header, Transport, Version};
+use crate::header::{Command, Family, Header, Transport, Version};
 use crate::options::DecodeOptions;
 use crate::outcome::Outcome;
 
 /// Longest v1 line in bytes, CRLF included (§2.1). The limit is on the line: payload may follow in the same buffer.
 pub const MAX_V1_LEN: usize = 107;
+
+/// The least number of bytes a v1 header can have: `PROXY UNKNOWN` and CRLF.
+pub(crate) const MIN_LEN: usize = 15;
 
 /// The header at the start of `input`, which begins with `PROXY`.
 #[inline]
@@ -25,56 +28,85 @@ pub(crate) fn decode<'a>(
     input: &'a [u8],
     options: &DecodeOptions,
 ) -> Result<Outcome<Header<'a>>, HeaderError> {
-    match plain_line(input) {
-        Some((addresses, consumed)) => Ok(Outcome::Complete { header: tcp(addresses), consumed }),
-        None => decode_in_order(input, options),
+    match tcp_line(input) {
+        Ok((header, consumed)) if consumed <= MAX_V1_LEN => Ok(Outcome::Complete { header, consumed }),
+        Ok(_) => Err(HeaderError::V1TooLong),
+        Err(wrong) => in_order(input, options, wrong),
     }
 }
 
-/// The least number of bytes a v1 header can have: `PROXY UNKNOWN` and CRLF.
-pub(crate) const MIN_LEN: usize = 15;
-
-/// A complete `TCP4` or `TCP6` line without any peculiarity; `None` sends it to the other decoder.
+/// A complete `TCP4` or `TCP6` line, and its length, which may be over the limit.
+///
+/// The error is the first field that is not as it should be. That is a mere suspicion: the line may be incomplete or
+/// have another shape, which is to be said first.
 #[inline]
-fn plain_line(input: &[u8]) -> Option<(Addresses<'static>, usize)> {
-    let (start, fields) = input.split_first_chunk::<11>()?;
-    let (addresses, rest) = match start {
+fn tcp_line(input: &[u8]) -> Result<(Header<'static>, usize), Field> {
+    let (start, mut rest) = input.split_first_chunk::<11>().ok_or(Field::SourceAddress)?;
+    let header = match start {
         b"PROXY TCP4 " => {
-            let (source, rest) = address::ipv4(fields)?;
-            let (destination, rest) = address::ipv4(space(rest)?)?;
-            let (source_port, rest) = address::port(space(rest)?)?;
-            let (destination_port, rest) = address::port(space(rest)?)?;
-            (header::inet((source, source_port), (destination, destination_port)), rest)
+            let source = take(&mut rest, address::ipv4, b" ").ok_or(Field::SourceAddress)?;
+            let destination = take(&mut rest, address::ipv4, b" ").ok_or(Field::DestinationAddress)?;
+            TCP.inet(source, destination, ports(&mut rest)?)
         }
         b"PROXY TCP6 " => {
-            let (source, rest) = address::ipv6(fields)?;
-            let (destination, rest) = address::ipv6(space(rest)?)?;
-            let (source_port, rest) = address::port(space(rest)?)?;
-            let (destination_port, rest) = address::port(space(rest)?)?;
-            (header::inet6((source, source_port), (destination, destination_port)), rest)
+            let source = take(&mut rest, address::ipv6, b" ").ok_or(Field::SourceAddress)?;
+            let destination = take(&mut rest, address::ipv6, b" ").ok_or(Field::DestinationAddress)?;
+            TCP.inet6(source, destination, ports(&mut rest)?)
         }
-        _ => return None,
+        _ => return Err(Field::SourceAddress),
     };
-    let consumed = input.len() - rest.strip_prefix(b"\r\n")?.len();
-    (consumed <= MAX_V1_LEN).then_some((addresses, consumed))
+    Ok((header, input.len() - rest.len()))
 }
 
-/// What follows exactly one space.
-#[inline]
-fn space(input: &[u8]) -> Option<&[u8]> {
-    input.strip_prefix(b" ")
+/// The last two fields and the end of the line.
+#[inline(always)]
+fn ports(rest: &mut &[u8]) -> Result<(u16, u16), Field> {
+    let source = take(rest, address::port, b" ").ok_or(Field::SourcePort)?;
+    let destination = take(rest, address::port, CRLF).ok_or(Field::DestinationPort)?;
+    Ok((source, destination))
 }
 
-/// The same decision in the specification's order; also right for every line [`plain_line`] takes.
-#[cold]
-pub(crate) fn decode_in_order<'a>(
-    input: &'a [u8],
+/// Takes one field and what must follow it off `rest`.
+#[inline(always)]
+fn take<T>(rest: &mut &[u8], read: impl FnOnce(&mut &[u8]) -> Option<T>, end: &[u8]) -> Option<T> {
+    let value = read(rest)?;
+    *rest = rest.strip_prefix(end)?;
+    Some(value)
+}
+
+/// A field of a TCP line; smaller than the error it becomes, which the hot path would have to carry about.
+#[derive(Clone, Copy)]
+enum Field {
+    SourceAddress,
+    DestinationAddress,
+    SourcePort,
+    DestinationPort,
+}
+
+impl From<Field> for HeaderError {
+    fn from(field: Field) -> Self {
+        match field {
+            Field::SourceAddress => Self::V1Address(Endpoint::Source),
+            Field::DestinationAddress => Self::V1Address(Endpoint::Destination),
+            Field::SourcePort => Self::V1Port(Endpoint::Source),
+            Field::DestinationPort => Self::V1Port(Endpoint::Destination),
+        }
+    }
+}
+
+/// The decision in the specification's order, for what is not a TCP line as it should be.
+///
+/// `wrong` is the field that is, provided that the line is complete and has six of them.
+#[inline(never)]
+fn in_order<'a>(
+    input: &[u8],
     options: &DecodeOptions,
+    wrong: Field,
 ) -> Result<Outcome<Header<'a>>, HeaderError> {
     let window = &input[..input.len().min(MAX_V1_LEN)];
-    let Some(end) = window.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+    let Some(end) = memchr::memchr2(b'\r', b'\n', window) else {
         return if window.len() < MAX_V1_LEN {
-            Ok(Outcome::need_more(input.len(), MIN_LEN.max(input.len() + 2)))
+            Ok(Outcome::need_more(input.len(), MIN_LEN.max(input.len() + CRLF.len())))
         } else {
             Err(HeaderError::V1TooLong)
         };
@@ -89,85 +121,74 @@ pub(crate) fn decode_in_order<'a>(
     }
     match input.get(end + 1) {
         None => Ok(Outcome::need_more(input.len(), MIN_LEN.max(input.len() + 1))),
-        Some(b'\n') => Ok(Outcome::Complete { header: line(&window[..end], options)?, consumed: end + 2 }),
+        Some(b'\n') => {
+            let consumed = end + CRLF.len();
+            Ok(Outcome::Complete { header: line(&input[..consumed], options, wrong)?, consumed })
+        }
         Some(_) => Err(HeaderError::V1BareCr),
     }
 }
 
-/// The header in a line that starts with `PROXY`, without its CRLF.
-fn line<'a>(line: &[u8], options: &DecodeOptions) -> Result<Header<'a>, HeaderError> {
-    let text = &line[V1_SIGNATURE.len()..];
-    let Some(text) = space(text) else {
+/// The header in a line that starts with `PROXY` and ends in CRLF, but is no TCP line as it should be.
+fn line(line: &[u8], options: &DecodeOptions, wrong: Field) -> Result<Header<'static>, HeaderError> {
+    let text = &line[V1_SIGNATURE.len()..line.len() - CRLF.len()];
+    let Some(text) = text.strip_prefix(b" ") else {
         return Err(if text.is_empty() { HeaderError::V1MissingField } else { HeaderError::V1Separator });
     };
-    let mut fields = text.split(|byte| *byte == b' ');
-    let announced = match fields.next().unwrap_or_default() {
-        b"TCP4" => Family::Inet,
-        b"TCP6" => Family::Inet6,
+    let token = memchr::memchr(b' ', text).unwrap_or(text.len());
+    match &text[..token] {
+        b"TCP4" | b"TCP6" => {}
         // §2.1: "the receiver must ignore anything presented before the CRLF is found".
         b"UNKNOWN" => return Ok(UNKNOWN),
         b"" if !text.is_empty() => return Err(HeaderError::V1Separator),
         _ => return Err(HeaderError::V1Protocol),
-    };
+    }
     // The shape of the line comes first: a tab between two fields is a wrong separator, not a wrong address.
-    let mut field = || fields.next().ok_or(HeaderError::V1MissingField);
-    let [source, destination, source_port, destination_port] = [field()?, field()?, field()?, field()?];
-    if fields.next().is_some() {
-        let doubled = text.windows(2).any(|pair| pair == b"  ");
-        return Err(if doubled { HeaderError::V1Separator } else { HeaderError::V1ExtraField });
-    }
-    let source = ip(source).ok_or(HeaderError::V1Address(Endpoint::Source))?;
-    let destination = ip(destination).ok_or(HeaderError::V1Address(Endpoint::Destination))?;
-    let fits = |address: IpAddr| address.is_ipv6() == (announced == Family::Inet6);
-    match (fits(source), fits(destination)) {
-        (true, true) => {}
-        (true, false) | (false, true) if options.mixed_families() => {}
-        (true, false) => return Err(HeaderError::V1Address(Endpoint::Destination)),
-        (false, _) => return Err(HeaderError::V1Address(Endpoint::Source)),
-    }
-    let source_port = whole(address::port(source_port)).ok_or(HeaderError::V1Port(Endpoint::Source))?;
-    let destination_port =
-        whole(address::port(destination_port)).ok_or(HeaderError::V1Port(Endpoint::Destination))?;
-    Ok(tcp(Addresses::between(
-        SocketAddr::new(source, source_port),
-        SocketAddr::new(destination, destination_port),
-    )))
-}
-
-/// An address of either family and nothing behind it.
-fn ip(field: &[u8]) -> Option<IpAddr> {
-    let v4 = || whole(address::ipv4(field)).map(IpAddr::V4);
-    let v6 = || whole(address::ipv6(field)).map(IpAddr::V6);
-    v4().or_else(v6)
-}
-
-/// A value that took its whole field.
-fn whole<T>(parsed: Option<(T, &[u8])>) -> Option<T> {
-    parsed.and_then(|(value, rest)| rest.is_empty().then_some(value))
-}
-
-/// What a `TCP4` or `TCP6` line with these addresses says. Version 1 has no command: it always speaks for a client.
-#[inline]
-const fn tcp(addresses: Addresses<'_>) -> Header<'_> {
-    Header {
-        version: Version::V1,
-        command: Command::Proxy,
-        family: addresses.family(),
-        transport: Transport::Stream,
-        addresses,
-        tlvs: &[],
+    let fields = &text[token..];
+    match fields.iter().filter(|byte| **byte == b' ').count() {
+        0..=3 => Err(HeaderError::V1MissingField),
+        4 if options.mixed_families() => mixed(&line[line.len() - CRLF.len() - fields.len() + 1..], wrong),
+        4 => Err(wrong.into()),
+        _ if fields.windows(2).any(|pair| pair == b"  ") => Err(HeaderError::V1Separator),
+        _ => Err(HeaderError::V1ExtraField),
     }
 }
+
+/// The header in the last four fields of a line, if one address is IPv4 and the other IPv6.
+fn mixed(fields: &[u8], wrong: Field) -> Result<Header<'static>, HeaderError> {
+    let mut rest = fields;
+    let source = take(&mut rest, ip, b" ").ok_or(wrong)?;
+    let destination = take(&mut rest, ip, b" ").ok_or(wrong)?;
+    if source.is_ipv4() == destination.is_ipv4() {
+        return Err(wrong.into());
+    }
+    let [source, destination] = [source, destination].map(|ip| match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    });
+    Ok(TCP.inet6(source, destination, ports(&mut rest)?))
+}
+
+/// An address of either family.
+fn ip(text: &mut &[u8]) -> Option<IpAddr> {
+    let mut behind = *text;
+    match address::ipv4(&mut behind) {
+        Some(v4) => {
+            *text = behind;
+            Some(IpAddr::from(v4))
+        }
+        None => address::ipv6(text).map(IpAddr::from),
+    }
+}
+
+/// The end of a line.
+const CRLF: &[u8] = b"\r\n";
+
+/// A `TCP4` or `TCP6` line without its addresses. Version 1 has no command: it always speaks for a client.
+const TCP: Header<'static> = Header::bare(Version::V1, Command::Proxy, Family::Unspec, Transport::Stream);
 
 /// What an `UNKNOWN` line says: the real endpoints apply.
-const UNKNOWN: Header<'static> = Header {
-    version: Version::V1,
-    command: Command::Proxy,
-    family: Family::Unspec,
-    transport: Transport::Unspec,
-    addresses: Addresses::Unspecified,
-    tlvs: &[],
-};
+const UNKNOWN: Header<'static> = Header::bare(Version::V1, Command::Proxy, Family::Unspec, Transport::Unspec);
 
 #[cfg(test)]
 mod tests;

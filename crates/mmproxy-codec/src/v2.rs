@@ -8,7 +8,7 @@ pub(crate) mod tlv;
 pub(crate) mod vendor;
 
 use crate::error::HeaderError;
-use crate::header::{Addresses, Command, Family, Header, Transport, Version};
+use crate::header::{Command, Family, Header, Transport, Version};
 use crate::options::DecodeOptions;
 use crate::outcome::Outcome;
 
@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 ///
 /// The checks come in the order of the bytes, each as soon as its byte is there: version, command, family,
 /// transport, length; then the whole header is waited for, and its TLVs and checksum are looked at.
-#[inline]
+#[inline(always)]
 pub(crate) fn decode<'a>(
     input: &'a [u8],
     options: &DecodeOptions,
@@ -24,31 +24,95 @@ pub(crate) fn decode<'a>(
     let Some(fixed) = input.first_chunk::<{ field::REST }>() else {
         return partial(input);
     };
-    let command = command(fixed[field::VERSION_COMMAND])?;
-    let kind = match command {
-        Command::Proxy => Some(family_transport(fixed[field::FAMILY_TRANSPORT])?),
-        // §2.2: LOCAL must "discard the protocol block including the family which is ignored", even an unassigned one.
-        Command::Local => None,
-    };
-    let len = u16::from_be_bytes([fixed[field::LENGTH.start], fixed[field::LENGTH.start + 1]]);
-    if let Some((family, transport)) = kind {
-        let need = address::block_len(family, transport);
-        if len < need {
-            return Err(HeaderError::V2ShortAddress { family, need, got: len });
+    if let Some((header, consumed)) = plain(input, fixed) {
+        return Ok(Outcome::Complete { header, consumed });
+    }
+    let [.., version_command, kind, high, low] = *fixed;
+    let len = u16::from_be_bytes([high, low]);
+    match command(version_command)? {
+        Command::Local => local(input, len, options),
+        Command::Proxy => {
+            let (family, transport) = family_transport(kind)?;
+            proxy(input, family, transport, len, options)
         }
     }
-    let end = field::REST + usize::from(len);
-    if end > options.v2_limit() {
-        return Err(HeaderError::V2TooLarge { size: end, limit: options.v2_limit() });
+}
+
+/// What nearly every header is, and its length: PROXY, internet addresses and nothing else.
+///
+/// [`proxy`] says the same of these headers, only later; a test says so.
+#[inline(always)]
+fn plain<'a>(input: &'a [u8], fixed: &[u8; field::REST]) -> Option<(Header<'a>, usize)> {
+    let [.., version_command, kind, high, low] = *fixed;
+    let transport = if kind & 0x0F == 1 { Transport::Stream } else { Transport::Datagram };
+    let (family, end) = match u32::from_be_bytes([version_command, kind, high, low]) {
+        0x2111_000C | 0x2112_000C => (Family::Inet, field::REST + 12),
+        0x2121_0024 | 0x2122_0024 => (Family::Inet6, field::REST + 36),
+        _ => return None,
+    };
+    let bare = Header::bare(Version::V2, Command::Proxy, family, transport);
+    let (header, _) = address::read(bare, input.get(field::REST..end)?, family, transport)?;
+    Some((header, end))
+}
+
+/// A PROXY header of a known family and transport, `len` bytes behind its fixed part.
+#[inline(never)]
+fn proxy<'a>(
+    input: &'a [u8],
+    family: Family,
+    transport: Transport,
+    len: u16,
+    options: &DecodeOptions,
+) -> Result<Outcome<Header<'a>>, HeaderError> {
+    let need = address::block_len(family, transport);
+    if len < need {
+        return Err(HeaderError::V2ShortAddress { family, need, got: len });
     }
-    let Some(header) = input.get(..end) else {
-        return Ok(Outcome::need_more(input.len(), end));
+    let Some(wire) = whole(input, len, options)? else {
+        return Ok(Outcome::need_more(input.len(), field::REST + usize::from(len)));
     };
-    let header = match kind {
-        Some((family, transport)) => proxy(header, family, transport)?,
-        None => local(header, options)?,
+    let bare = Header::bare(Version::V2, Command::Proxy, family, transport);
+    let header = match address::read(bare, &wire[field::REST..], family, transport) {
+        Some((header, tlvs)) => {
+            tlv::check(wire, tlvs)?;
+            header
+        }
+        // UNSPEC in either nibble: §2.2 lets the receiver accept, and asks it to ignore what is in the block.
+        None => bare,
     };
-    Ok(Outcome::Complete { header, consumed: end })
+    Ok(Outcome::Complete { header, consumed: wire.len() })
+}
+
+/// A LOCAL header, `len` bytes behind its fixed part, whatever they are.
+///
+/// §2.2: LOCAL must "discard the protocol block including the family which is ignored", even an unassigned one.
+#[inline(never)]
+fn local<'a>(input: &'a [u8], len: u16, options: &DecodeOptions) -> Result<Outcome<Header<'a>>, HeaderError> {
+    let Some(wire) = whole(input, len, options)? else {
+        return Ok(Outcome::need_more(input.len(), field::REST + usize::from(len)));
+    };
+    let header = Header::bare(Version::V2, Command::Local, Family::Unspec, Transport::Unspec);
+    if options.checks_local() {
+        let block = &wire[field::REST..];
+        let read = family_transport(wire[field::FAMILY_TRANSPORT])
+            .ok()
+            .and_then(|(family, transport)| address::read(header, block, family, transport));
+        let tlvs = read.map_or(block, |(_, tlvs)| tlvs);
+        // No other rule counts here: what is not a list of TLVs after all is discarded unseen.
+        if let Err(error @ (HeaderError::V2Crc32c { .. } | HeaderError::V2Crc32cLen(_))) =
+            tlv::check(wire, tlvs)
+        {
+            return Err(error);
+        }
+    }
+    Ok(Outcome::Complete { header, consumed: wire.len() })
+}
+
+/// All bytes of the header, or `None` if some are missing.
+fn whole<'a>(input: &'a [u8], len: u16, options: &DecodeOptions) -> Result<Option<&'a [u8]>, HeaderError> {
+    let size = field::REST + usize::from(len);
+    let limit = options.v2_limit();
+    if size > limit { Err(HeaderError::V2TooLarge { size, limit }) } else { Ok(input.get(..size)) }
 }
 
 /// Less than the fixed part: what is there can be hopeless already.
@@ -62,47 +126,6 @@ fn partial(input: &[u8]) -> Result<Outcome<Header<'_>>, HeaderError> {
     }
     Ok(Outcome::need_more(input.len(), field::REST))
 }
-
-/// A whole PROXY header whose length field leaves room for its addresses.
-#[inline]
-fn proxy(header: &[u8], family: Family, transport: Transport) -> Result<Header<'_>, HeaderError> {
-    // UNSPEC in either nibble: §2.2 lets the receiver accept, and asks it to ignore what is in the block.
-    let (addresses, tlvs) = match address::read(&header[field::REST..], family, transport) {
-        Some((addresses, tlvs)) => (addresses, tlv::checked(header, tlvs)?),
-        None => (Addresses::Unspecified, [].as_slice()),
-    };
-    Ok(Header { version: Version::V2, command: Command::Proxy, family, transport, addresses, tlvs })
-}
-
-/// A whole LOCAL header, whatever is in it.
-fn local<'a>(header: &[u8], options: &DecodeOptions) -> Result<Header<'a>, HeaderError> {
-    if options.checks_local() {
-        let block = &header[field::REST..];
-        let tlvs = match family_transport(header[field::FAMILY_TRANSPORT]) {
-            Ok((family, transport)) => {
-                address::read(block, family, transport).map_or(block, |(_, tlvs)| tlvs)
-            }
-            Err(_) => block,
-        };
-        // No other rule counts here: what is not a list of TLVs after all is discarded unseen.
-        if let Err(error @ (HeaderError::V2Crc32c { .. } | HeaderError::V2Crc32cLen(_))) =
-            tlv::checked(header, tlvs)
-        {
-            return Err(error);
-        }
-    }
-    Ok(LOCAL)
-}
-
-/// What a LOCAL header says: the real endpoints apply.
-const LOCAL: Header<'static> = Header {
-    version: Version::V2,
-    command: Command::Local,
-    family: Family::Unspec,
-    transport: Transport::Unspec,
-    addresses: Addresses::Unspecified,
-    tlvs: &[],
-};
 
 /// The thirteenth byte: version and command.
 #[inline]
@@ -147,3 +170,6 @@ mod field {
     /// End of the fixed part; `LENGTH` counts from here.
     pub(super) const REST: usize = LENGTH.end;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,8 @@
 //! The address block (§2.2), and UNIX socket addresses.
 
 use core::fmt;
-use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::header::{self, Addresses, Family, Transport};
+use crate::header::{Family, Header, Transport};
 
 /// Bytes the addresses take; 0 where either nibble is UNSPEC and none are read.
 #[inline]
@@ -16,33 +15,39 @@ pub(super) const fn block_len(family: Family, transport: Transport) -> u16 {
     }
 }
 
-/// The addresses and what follows them; `None` where none are to be read, or `block` is too short for them.
+/// `header` with the addresses at the start of `block`, and the TLVs behind them.
+///
+/// `None` where no addresses are to be read, or `block` is too short for them.
 #[inline]
-pub(super) fn read(block: &[u8], family: Family, transport: Transport) -> Option<(Addresses<'_>, &[u8])> {
+pub(super) fn read<'a>(
+    header: Header<'a>,
+    block: &'a [u8],
+    family: Family,
+    transport: Transport,
+) -> Option<(Header<'a>, &'a [u8])> {
     match (family, transport) {
         (Family::Unspec, _) | (_, Transport::Unspec) => None,
         (Family::Inet, _) => {
-            let (raw, rest) = block.split_first_chunk::<{ INET as usize }>()?;
-            let [s0, s1, s2, s3, d0, d1, d2, d3, sp0, sp1, dp0, dp1] = *raw;
-            let source = (Ipv4Addr::new(s0, s1, s2, s3), u16::from_be_bytes([sp0, sp1]));
-            let destination = (Ipv4Addr::new(d0, d1, d2, d3), u16::from_be_bytes([dp0, dp1]));
-            Some((header::inet(source, destination), rest))
+            let (source, rest) = block.split_first_chunk::<4>()?;
+            let (destination, rest) = rest.split_first_chunk::<4>()?;
+            let (ports, tlvs) = ports(rest)?;
+            Some((header.inet(*source, *destination, ports).with_rest(tlvs), tlvs))
         }
         (Family::Inet6, _) => {
             let (source, rest) = block.split_first_chunk::<16>()?;
             let (destination, rest) = rest.split_first_chunk::<16>()?;
-            let ([sp0, sp1, dp0, dp1], rest) = rest.split_first_chunk::<4>()?;
-            let source = (Ipv6Addr::from(*source), u16::from_be_bytes([*sp0, *sp1]));
-            let destination = (Ipv6Addr::from(*destination), u16::from_be_bytes([*dp0, *dp1]));
-            Some((header::inet6(source, destination), rest))
+            let (ports, tlvs) = ports(rest)?;
+            Some((header.inet6(*source, *destination, ports).with_rest(tlvs), tlvs))
         }
-        (Family::Unix, _) => {
-            let (source, rest) = block.split_first_chunk()?;
-            let (destination, rest) = rest.split_first_chunk()?;
-            let (source, destination) = (UnixAddr(source), UnixAddr(destination));
-            Some((Addresses::Unix { source, destination }, rest))
-        }
+        (Family::Unix, _) => UnixAddr::split_pair(block).map(|(_, tlvs)| (header.with_rest(block), tlvs)),
     }
+}
+
+/// Source and destination port.
+#[inline]
+fn ports(input: &[u8]) -> Option<((u16, u16), &[u8])> {
+    let ([a, b, c, d], rest) = input.split_first_chunk()?;
+    Some(((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])), rest))
 }
 
 /// Two addresses of 4 bytes, two ports.
@@ -65,6 +70,14 @@ impl<'a> UnixAddr<'a> {
     /// [`encode::unix_addr`](crate::encode::unix_addr) makes them from a name.
     pub const fn new(raw: &'a [u8; UNIX_ADDR_LEN]) -> Self {
         Self(raw)
+    }
+
+    /// Source and destination at the start of `block`, and what follows them.
+    #[inline]
+    pub(crate) fn split_pair(block: &'a [u8]) -> Option<((Self, Self), &'a [u8])> {
+        let (source, rest) = block.split_first_chunk()?;
+        let (destination, rest) = rest.split_first_chunk()?;
+        Some(((Self(source), Self(destination)), rest))
     }
 
     /// All 108 bytes, padding included.

@@ -1,6 +1,8 @@
 //! CRC32C (Castagnoli) of a header (§2.2.3).
 
-/// Bytes of a checksum value.
+use crate::error::HeaderError;
+
+/// Bytes of a checksum value: a 32-bit number in network byte order.
 pub(super) const LEN: usize = 4;
 
 /// The checksum of `header` with the four bytes at `value` taken as zero.
@@ -10,6 +12,14 @@ pub(super) fn of(header: &[u8], value: usize) -> u32 {
     let crc = append(0, &header[..value]);
     let crc = append(crc, &[0; LEN]);
     append(crc, &header[value + LEN..])
+}
+
+/// Compares the checksum at `value` with that of `header`; bounds as [`of`].
+pub(super) fn verify(header: &[u8], value: usize) -> Result<(), HeaderError> {
+    let mut stored = [0; LEN];
+    stored.copy_from_slice(&header[value..value + LEN]);
+    let (stored, computed) = (u32::from_be_bytes(stored), of(header, value));
+    if stored == computed { Ok(()) } else { Err(HeaderError::V2Crc32c { stored, computed }) }
 }
 
 /// With `std`, the `crc32c` crate, which finds out once whether the processor has an instruction for it.

@@ -226,46 +226,53 @@ impl fmt::Debug for Tlvs<'_> {
     }
 }
 
-/// The vectors in `tlvs`, the end of `header`, if they are whole and keep the rules whose breach spoils the header.
+/// Whether `tlvs`, the end of `header`, are whole and keep the rules whose breach spoils the header.
 ///
 /// A second CRC32C is undefined by §2.2.3; each must match with only its own four bytes taken as zero.
 #[inline]
-pub(super) fn checked<'a>(header: &[u8], tlvs: &'a [u8]) -> Result<&'a [u8], HeaderError> {
-    if tlvs.is_empty() { Ok(tlvs) } else { check(header, tlvs).map(|()| tlvs) }
+pub(super) fn check(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderError> {
+    if tlvs.is_empty() { Ok(()) } else { walk(header, tlvs) }
 }
 
-fn check(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderError> {
+fn walk(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderError> {
     let mut rest = tlvs;
-    let mut checksums = false;
+    let mut checksums = 0;
+    let mut checksum_at = 0;
     while !rest.is_empty() {
         let offset = header.len() - rest.len();
         let Ok((behind, found)) = tlv(rest) else {
             return Err(HeaderError::V2Tlv { offset });
         };
-        // The length fits: it was read from 16 bits.
-        let len = (rest.len() - behind.len() - PREFIX_LEN) as u16;
         match found.kind {
-            TlvType::CRC32C if found.value.len() != crc::LEN => return Err(HeaderError::V2Crc32cLen(len)),
-            TlvType::CRC32C => checksums = true,
+            TlvType::CRC32C if found.value.len() != crc::LEN => {
+                return Err(HeaderError::V2Crc32cLen(found.value.len()));
+            }
+            TlvType::CRC32C => {
+                checksums += 1;
+                checksum_at = offset + PREFIX_LEN;
+            }
             TlvType::UNIQUE_ID if found.value.len() > MAX_UNIQUE_ID_LEN => {
-                return Err(HeaderError::V2UniqueIdLen(len));
+                return Err(HeaderError::V2UniqueIdLen(found.value.len()));
             }
             _ => {}
         }
         rest = behind;
     }
-    if checksums { verify(header, tlvs) } else { Ok(()) }
+    // Only now: that a list is broken is said before that its checksum is wrong.
+    match checksums {
+        0 => Ok(()),
+        1 => crc::verify(header, checksum_at),
+        _ => verify_all(header, tlvs),
+    }
 }
 
-/// Compares each checksum among the whole vectors in `tlvs` with that of `header`, whose end they are.
-fn verify(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderError> {
+/// Verifies each of several checksums in `tlvs`, the end of `header`.
+#[cold]
+fn verify_all(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderError> {
     let mut vectors = Tlvs::new(tlvs);
     while let Some(tlv) = vectors.next() {
-        if let (TlvType::CRC32C, Some(stored)) = (tlv.kind, checksum(tlv.value)) {
-            let computed = crc::of(header, header.len() - vectors.rest.len() - crc::LEN);
-            if stored != computed {
-                return Err(HeaderError::V2Crc32c { stored, computed });
-            }
+        if tlv.kind == TlvType::CRC32C {
+            crc::verify(header, header.len() - vectors.rest.len() - crc::LEN)?;
         }
     }
     Ok(())
