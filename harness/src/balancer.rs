@@ -1,11 +1,11 @@
 //! The load balancer, played by the test.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::connection::{Connection, Ends};
+use crate::connection::{Connection, Ends, SMALL_BUFFER};
 use crate::expect::DEADLINE;
 use crate::topology::Topology;
 
@@ -43,8 +43,7 @@ impl Balancer {
         Ok(Connection::new(stream, Some(self.ends.clone())))
     }
 
-    /// Connects to `gateway` as a balancer that reads little at a time: its receive buffer is as small as the kernel
-    /// makes it.
+    /// Connects to `gateway` as a balancer that reads little at a time: its receive buffer is small.
     ///
     /// # Panics
     ///
@@ -54,13 +53,31 @@ impl Balancer {
         let connected = self.ends.near.run(|| {
             let socket = Socket::new(Domain::for_address(gateway), Type::STREAM, Some(Protocol::TCP))?;
             // Before connecting, because the window is announced from the first segment on.
-            socket.set_recv_buffer_size(1)?;
+            socket.set_recv_buffer_size(SMALL_BUFFER)?;
             socket.connect_timeout(&gateway.into(), DEADLINE)?;
             Ok::<_, io::Error>(TcpStream::from(socket))
         });
         let stream =
             connected.unwrap_or_else(|error| panic!("the balancer cannot connect to {gateway}: {error}"));
         Connection::new(stream, Some(self.ends.clone()))
+    }
+
+    /// Connects to `gateway` and sends `bytes`, and expects to be turned away whether they are sent or not.
+    ///
+    /// # Panics
+    ///
+    /// If anything is answered, or nothing happens.
+    #[track_caller]
+    pub fn expect_turned_away(&self, gateway: SocketAddr, bytes: &[u8]) {
+        match self.try_connect(gateway) {
+            Ok(connection) => {
+                connection.offer(bytes);
+                connection.expect_closed();
+            }
+            // It can be as quick as that: the reset is there before the connection is handed over.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("the balancer cannot connect to {gateway}: {error}"),
+        }
     }
 
     /// Connects to `gateway`, sends `header` and `payload` in one piece, and returns the connection.

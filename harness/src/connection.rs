@@ -36,6 +36,9 @@ pub(crate) struct Ends {
     pub(crate) far: Namespace,
 }
 
+/// A receive buffer that is full soon, in bytes: its reader need not be very slow to slow its sender.
+pub(crate) const SMALL_BUFFER: usize = 16 * 1024;
+
 impl Connection {
     pub(crate) fn new(stream: TcpStream, ends: Option<Ends>) -> Self {
         // What the test sends as one piece leaves as one piece, at once.
@@ -62,6 +65,12 @@ impl Connection {
     pub fn send(&self, bytes: &[u8]) {
         let sent = (&self.stream).write_all(bytes);
         sent.unwrap_or_else(|error| panic!("sending {} bytes to {}: {error}", bytes.len(), self.peer_name()));
+    }
+
+    /// Sends `bytes` to an other side that may have ended the connection already.
+    pub(crate) fn offer(&self, bytes: &[u8]) {
+        // How it ended is for `expect_closed` and its like to look at.
+        (&self.stream).write_all(bytes).ok();
     }
 
     /// Sends `bytes` one at a time, each only when the other side has taken the one before from its socket.
@@ -169,6 +178,18 @@ impl Connection {
         );
     }
 
+    /// Sends `bytes` and waits a moment: whether the other side has ended the connection, before or after.
+    ///
+    /// For a peer that goes on sending until it is turned away.
+    pub fn is_closed_after_sending(&self, bytes: &[u8], moment: Duration) -> bool {
+        self.stream.set_read_timeout(Some(moment)).expect("not zero");
+        let sent = (&self.stream).write_all(bytes);
+        let heard = (&self.stream).read(&mut [0]);
+        self.stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        let open = matches!(&heard, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        sent.is_err() || !open
+    }
+
     /// Ends this direction in order (FIN); the other one stays open.
     #[track_caller]
     pub fn finish(&self) {
@@ -180,11 +201,6 @@ impl Connection {
     pub fn reset(self) {
         // Lingering for no time at all: close(2) discards what is queued and sends RST.
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
-    }
-
-    /// Makes the receive buffer as small as the kernel allows, so that a slow reader slows its sender soon.
-    pub fn shrink_receive_buffer(&self) {
-        SockRef::from(&self.stream).set_recv_buffer_size(1).expect("a TCP socket");
     }
 
     #[track_caller]

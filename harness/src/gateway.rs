@@ -1,14 +1,16 @@
 //! The real `mmproxy` executable.
 
 use std::env::{current_exe, var_os};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
 use crate::netns::Namespace;
 use crate::process::{Finished, Program, run};
+use crate::target::{Target, try_accept};
 use crate::topology::{Family, Topology};
 
 /// A running gateway. Killed when dropped.
@@ -24,6 +26,8 @@ pub struct Flags {
     namespace: Namespace,
     listen: SocketAddr,
     targets: Vec<SocketAddr>,
+    /// Of the targets that the test itself plays.
+    played: Vec<Arc<TcpListener>>,
     /// Who may connect, if the test says so; else the balancer's two networks.
     allowed: Option<Vec<String>>,
     more: Vec<String>,
@@ -72,9 +76,19 @@ impl Gateway {
             // Serves balancers of both families.
             listen: SocketAddr::new(Family::V6.wildcard(), 0),
             targets: vec![target],
+            played: Vec::new(),
             allowed: None,
             more: Vec::new(),
         }
+    }
+
+    /// The same, before a target that the test itself plays: what it accepts once the gateway is ready are sessions.
+    ///
+    /// The gateway's self-check connects to its targets first; those connections are not the test's to see.
+    pub fn before(net: &Topology, target: &Target) -> Flags {
+        let mut flags = Self::to(net, target.address());
+        flags.played.push(target.listener());
+        flags
     }
 
     /// Where a balancer of `family` connects to.
@@ -136,6 +150,20 @@ impl Flags {
         self
     }
 
+    /// Connects to `address` instead, by which the same target is reached.
+    #[must_use]
+    pub fn redirected(mut self, address: SocketAddr) -> Self {
+        self.targets = vec![address];
+        self
+    }
+
+    /// Adds a target that the test itself plays.
+    #[must_use]
+    pub fn and_before(mut self, target: &Target) -> Self {
+        self.played.push(target.listener());
+        self.and_to(target.address())
+    }
+
     /// Listens on `address` instead of on all.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
@@ -190,10 +218,32 @@ impl Flags {
     /// If it does not, with what it printed instead.
     #[track_caller]
     pub fn start(&self) -> Gateway {
-        let program = Program::start(&self.namespace, &mut self.command());
+        self.start_command(&mut self.command())
+    }
+
+    /// The same by way of another program, such as one that takes capabilities away first.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    #[track_caller]
+    pub fn start_under(&self, program: &str, arguments: &[&str]) -> Gateway {
+        let command = self.command();
+        let mut wrapped = Command::new(program);
+        wrapped.args(arguments).arg(command.get_program()).args(command.get_args()).env_remove("RUST_LOG");
+        self.start_command(&mut wrapped)
+    }
+
+    #[track_caller]
+    fn start_command(&self, command: &mut Command) -> Gateway {
+        let program = Program::start(&self.namespace, command);
         let line = program.expect_line(&[READY]);
         let address = line.trim_start_matches(READY).split_whitespace().next().unwrap_or_default();
         let listening = address.parse().unwrap_or_else(|_| panic!("no address behind {READY:?} in {line:?}"));
+        // The self-check is over, so whatever waits to be accepted is of its making.
+        for listener in &self.played {
+            while try_accept(listener).is_some() {}
+        }
         Gateway { program, listening }
     }
 

@@ -10,7 +10,7 @@
 //! isolated(|| {
 //!     let net = Topology::new();
 //!     let target = Target::listen(&net.gateway, addr("127.0.0.1:0"));
-//!     let gateway = Gateway::to(&net, target.address()).start();
+//!     let gateway = Gateway::before(&net, &target).start();
 //!
 //!     let header = Version::V1.header(addr("192.0.2.7:4711"), addr("10.0.0.1:22"));
 //!     let client = Balancer::of(&net).announce(gateway.address(Family::V4), &header, b"hello");

@@ -5,8 +5,8 @@ use std::os::fd::AsRawFd;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
-use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType};
 use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::{Error, Handle, IpVersion, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 use tokio::runtime;
@@ -58,6 +58,21 @@ impl Netlink {
         }
         let done = request.execute().await;
         self.check(done, || format!("ip address add {ip}/{prefix} dev {name}"));
+    }
+
+    /// Whether everything that the kernel does by itself for an interface that comes up is done: it says so, it has its
+    /// link-local address, and its routes are in place and usable.
+    pub(crate) async fn is_settled(&self, name: &str) -> bool {
+        let link = self.link(name).await.header;
+        let routes = self.routes().await;
+        let own =
+            || routes.iter().filter(|route| route.attributes.contains(&RouteAttribute::Oif(link.index)));
+        let link_local = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet6(ip)) if ip.is_unicast_link_local());
+        link.flags.contains(LinkFlags::Running)
+            && !own().any(|route| route.header.flags.contains(RouteFlags::Linkdown))
+            && own().any(|route| route.header.kind == RouteType::Multicast)
+            && own()
+                .any(|route| route.header.kind == RouteType::Local && route.attributes.iter().any(link_local))
     }
 
     /// `ip route add default via GATEWAY`

@@ -1,19 +1,20 @@
 //! The server behind the gateway, played by the test.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, ErrorKind, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
 use socket2::SockRef;
 
-use crate::connection::{Connection, End};
+use crate::connection::{Connection, SMALL_BUFFER};
 use crate::expect::eventually;
 use crate::netns::Namespace;
 
 /// A TCP server that knows nothing of PROXY: what it sees is what any program behind the gateway would see.
 #[derive(Debug)]
 pub struct Target {
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     address: SocketAddr,
 }
 
@@ -31,7 +32,7 @@ impl Target {
         // accept(2) must not wait for ever for a connection that never comes.
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("bound");
-        Self { listener, address }
+        Self { listener: Arc::new(listener), address }
     }
 
     /// The address it listens on.
@@ -39,9 +40,9 @@ impl Target {
         self.address
     }
 
-    /// Makes connections accepted from now on have the smallest receive buffer that the kernel allows.
+    /// Makes connections accepted from now on have a small receive buffer.
     pub fn with_small_buffers(self) -> Self {
-        SockRef::from(&self.listener).set_recv_buffer_size(1).expect("a TCP socket");
+        SockRef::from(&self.listener).set_recv_buffer_size(SMALL_BUFFER).expect("a TCP socket");
         self
     }
 
@@ -66,28 +67,39 @@ impl Target {
         }
     }
 
-    /// From now on answers each client by itself: the address it sees in a line, then whatever it is sent.
+    /// From now on answers each client by itself: the address it sees in a line, then whatever it is sent, as it comes.
     pub fn greet_and_echo(self) -> SocketAddr {
         self.listener.set_nonblocking(false).expect("a socket");
         thread::spawn(move || {
             for stream in self.listener.incoming() {
-                let connection = Connection::new(stream.expect("accept"), None);
-                thread::spawn(move || greet_and_echo(&connection));
+                let Ok(stream) = stream else { continue };
+                thread::spawn(move || greet_and_echo(&stream).ok());
             }
         });
         self.address
     }
 
+    /// The listening socket, for a gateway that clears it of what its self-check left there.
+    pub(crate) fn listener(&self) -> Arc<TcpListener> {
+        Arc::clone(&self.listener)
+    }
+
     #[track_caller]
     fn try_accept(&self) -> Option<Connection> {
-        match self.listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false).expect("a socket");
-                Some(Connection::new(stream, None))
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-            Err(error) => panic!("accept: {error}"),
+        try_accept(&self.listener)
+    }
+}
+
+/// The next connection of a listening socket that does not block, if there is one.
+#[track_caller]
+pub(crate) fn try_accept(listener: &TcpListener) -> Option<Connection> {
+    match listener.accept() {
+        Ok((stream, _)) => {
+            stream.set_nonblocking(false).expect("a socket");
+            Some(Connection::new(stream, None))
         }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        Err(error) => panic!("accept: {error}"),
     }
 }
 
@@ -96,11 +108,10 @@ pub fn greeting(address: SocketAddr) -> String {
     format!("hello {address}\n")
 }
 
-fn greet_and_echo(connection: &Connection) {
-    connection.send(greeting(connection.peer()).as_bytes());
-    let (bytes, end) = connection.receive_all();
-    if end == End::Finished {
-        connection.send(&bytes);
-        connection.finish();
-    }
+/// Ends without a word when the client does: a self-check connects and is gone at once.
+fn greet_and_echo(stream: &TcpStream) -> io::Result<()> {
+    let mut writer = stream;
+    writer.write_all(greeting(stream.peer_addr()?).as_bytes())?;
+    io::copy(&mut &*stream, &mut writer)?;
+    stream.shutdown(Shutdown::Write)
 }

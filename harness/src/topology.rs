@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::expect::eventually;
 use crate::netlink;
 use crate::netns::Namespace;
 
@@ -146,12 +147,21 @@ impl End<'_> {
             net.set_up(self.device).await;
         });
     }
+
+    /// The kernel goes on after the last request was answered; a state recorded before its end would change by itself.
+    fn wait_until_settled(&self) {
+        eventually("the kernel to have set up an interface", || {
+            netlink::in_namespace(self.namespace, async |net| net.is_settled(self.device).await).then_some(())
+        });
+    }
 }
 
 fn join(near: End<'_>, far: End<'_>) {
     netlink::in_namespace(near.namespace, async |net| net.veth(near.device, far.namespace, far.device).await);
     near.configure();
     far.configure();
+    near.wait_until_settled();
+    far.wait_until_settled();
 }
 
 #[cfg(test)]

@@ -1,0 +1,14 @@
+//! What mmproxy promises, each promise a sentence, shown on the real program in real networks.
+//!
+//! Every test has its namespaces for itself and needs root or user namespaces; see `harness::isolated`.
+
+mod allowlist;
+mod commands;
+mod demo;
+mod exits;
+mod header;
+mod lifecycle;
+mod refused;
+mod relay;
+mod source;
+mod support;
