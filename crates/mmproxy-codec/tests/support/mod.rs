@@ -1,5 +1,5 @@
 //! The vectors in `tests/vectors`, as values, and the codec's answer to one of them.
-#![allow(dead_code, reason = "every test binary compiles this module and uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test binary compiles this module and uses a part of it")]
 
 mod notation;
 mod reader;
