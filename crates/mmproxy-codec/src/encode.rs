@@ -24,7 +24,7 @@ use crate::header::{Family, Transport};
 use crate::v2::tlv::MAX_UNIQUE_ID_LEN;
 use crate::{MAX_V2_LEN, UNIX_ADDR_LEN};
 
-pub use crate::spp::{encode as spp, reply as spp_reply};
+pub use crate::spp::{spp, spp_reply};
 pub use crate::v1::encode::{V1Line, v1, v1_unknown};
 pub use crate::v2::encode::{V2Encoder, unix_addr, v2, v2_local};
 

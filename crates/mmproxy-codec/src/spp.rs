@@ -58,7 +58,7 @@ const fn mapped_v4(octets: [u8; 16]) -> Option<[u8; 4]> {
 /// # Errors
 ///
 /// [`EncodeError::Scope`] if an IPv6 address has a scope or flow information: the format has no place for it.
-pub fn encode(client: SocketAddr, proxy: SocketAddr) -> Result<[u8; SPP_LEN], EncodeError> {
+pub fn spp(client: SocketAddr, proxy: SocketAddr) -> Result<[u8; SPP_LEN], EncodeError> {
     let (client, proxy) = (plain(mapped(client))?, plain(mapped(proxy))?);
     let mut wire = [0; SPP_LEN];
     wire[field::MAGIC].copy_from_slice(&SPP_MAGIC);
@@ -72,12 +72,12 @@ pub fn encode(client: SocketAddr, proxy: SocketAddr) -> Result<[u8; SPP_LEN], En
 /// The SPP header that datagrams sent back to the proxy must begin with: the same as on the way in, byte for byte.
 ///
 /// `None` if `header` is not SPP: other formats ask for nothing on the way back.
-pub fn reply(header: &Header<'_>) -> Option<[u8; SPP_LEN]> {
+pub fn spp_reply(header: &Header<'_>) -> Option<[u8; SPP_LEN]> {
     if header.version() != Version::Spp {
         return None;
     }
     let (client, proxy) = (header.source()?, header.destination()?);
-    encode(client, proxy).ok()
+    spp(client, proxy).ok()
 }
 
 /// Byte positions in an SPP header.
@@ -108,8 +108,8 @@ mod tests {
             ("[2001:db8::1]:1", "[2001:db8::2]:2"),
             ("[::ffff:192.0.2.1]:1", "[2001:db8::2]:2"),
         ] {
-            let wire = encode(address(client), address(proxy)).unwrap();
-            assert_eq!(reply(&decode(&wire).unwrap()), Some(wire));
+            let wire = spp(address(client), address(proxy)).unwrap();
+            assert_eq!(spp_reply(&decode(&wire).unwrap()), Some(wire));
         }
     }
 
@@ -118,13 +118,13 @@ mod tests {
         let mut buf = [0; 16];
         let local = crate::encode::v2_local(&mut buf).unwrap().finish();
         let (header, _) = crate::decode(local).unwrap().complete().unwrap();
-        assert_eq!(reply(&header), None);
+        assert_eq!(spp_reply(&header), None);
     }
 
     /// Section 9, reading 18.
     #[test]
     fn reading_18_a_half_mapped_pair_stays_ipv6() {
-        let wire = encode(address("192.0.2.1:1"), address("[2001:db8::2]:2")).unwrap();
+        let wire = spp(address("192.0.2.1:1"), address("[2001:db8::2]:2")).unwrap();
         let header = decode(&wire).unwrap();
         assert_eq!(header.source(), Some(address("[::ffff:192.0.2.1]:1")));
         assert_eq!(header.destination(), Some(address("[2001:db8::2]:2")));
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_scope_has_no_place_in_the_format() {
         let scoped = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 1, 0, 7));
-        assert_eq!(encode(scoped, address("[::1]:2")), Err(EncodeError::Scope));
-        assert_eq!(encode(address("[::1]:2"), scoped), Err(EncodeError::Scope));
+        assert_eq!(spp(scoped, address("[::1]:2")), Err(EncodeError::Scope));
+        assert_eq!(spp(address("[::1]:2"), scoped), Err(EncodeError::Scope));
     }
 }

@@ -49,22 +49,13 @@ pub struct V1Line {
 impl V1Line {
     fn new(text: fmt::Arguments<'_>) -> Self {
         let mut line = Self { bytes: [0; MAX_V1_LEN], len: 0 };
-        line.write_fmt(text).expect("the longest TCP6 line in RFC 5952 form has 104 bytes");
+        Writer(&mut line).write_fmt(text).expect("the longest TCP6 line in RFC 5952 form has 104 bytes");
         line
     }
 
     /// The line as text, CRLF included.
     pub fn as_str(&self) -> &str {
         str::from_utf8(self).expect("a v1 line is US-ASCII")
-    }
-}
-
-impl Write for V1Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.len + text.len();
-        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
     }
 }
 
@@ -85,5 +76,17 @@ impl AsRef<[u8]> for V1Line {
 impl fmt::Debug for V1Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("V1Line").field(&self.as_str()).finish()
+    }
+}
+
+/// Appends to a line; not the line's own trait, or anybody could append.
+struct Writer<'a>(&'a mut V1Line);
+
+impl Write for Writer<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.0.len + text.len();
+        self.0.bytes.get_mut(self.0.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.0.len = end;
+        Ok(())
     }
 }
