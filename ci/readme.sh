@@ -7,6 +7,7 @@
 #
 #   sh run                 from the repository's root; must end with status 0
 #   sh run netns           the same inside a network namespace, one for the whole document
+#   sh run netns retry     there too, again and again until it ends with status 0: for what a log says a moment later
 #   sh run netns serve     there too, but left running; the next block starts once it says `Listening on`
 #   text output            not executed: each of its lines must appear, in this order, in what the block before it
 #                          printed; `…` stands for anything
@@ -74,7 +75,15 @@ block() {
             sed 's/^/    /' "$stem.out"
             [ "$status" -eq 0 ] || die "the block above ended with status $status"
             ;;
+        'netns retry')
+            until bash -euo pipefail "$stem.sh" </dev/null >"$stem.out" 2>&1; do
+                [ "$SECONDS" -lt "$DEADLINE" ] || { cat "$stem.out" >&2 && die 'the block above never ended with status 0'; }
+                sleep 0.2
+            done
+            sed 's/^/    /' "$stem.out"
+            ;;
         'netns serve')
+            : >"$stem.out"
             bash -euo pipefail "$stem.sh" </dev/null >"$stem.out" 2>&1 &
             until grep -q 'Listening on' "$stem.out"; do
                 kill -0 $! 2>/dev/null || { cat "$stem.out" >&2 && die 'the block above ended instead of serving'; }
