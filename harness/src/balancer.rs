@@ -40,7 +40,7 @@ impl Balancer {
     /// Those of connect(2).
     pub fn try_connect(&self, gateway: SocketAddr) -> io::Result<Connection> {
         let stream = self.ends.near.run(|| TcpStream::connect_timeout(&gateway, DEADLINE))?;
-        Ok(Connection::new(stream, Some(self.ends.clone())))
+        Ok(Connection::new(stream, gateway, Some(self.ends.clone())))
     }
 
     /// Connects to `gateway` as a balancer that reads little at a time: its receive buffer is small.
@@ -59,7 +59,7 @@ impl Balancer {
         });
         let stream =
             connected.unwrap_or_else(|error| panic!("the balancer cannot connect to {gateway}: {error}"));
-        Connection::new(stream, Some(self.ends.clone()))
+        Connection::new(stream, gateway, Some(self.ends.clone()))
     }
 
     /// Connects to `gateway` and sends `bytes`, and expects to be turned away whether they are sent or not.

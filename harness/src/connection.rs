@@ -16,6 +16,7 @@ use crate::sockets::{self, Queues};
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
+    peer: SocketAddr,
     /// Where the two ends' sockets are listed, if both are in the test's hands.
     ends: Option<Ends>,
 }
@@ -40,18 +41,33 @@ pub(crate) struct Ends {
 pub(crate) const SMALL_BUFFER: usize = 16 * 1024;
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, ends: Option<Ends>) -> Self {
+    /// Connects from `namespace` to `address`, as any client does.
+    ///
+    /// # Panics
+    ///
+    /// If nobody listens there.
+    #[track_caller]
+    pub fn open(namespace: &Namespace, address: SocketAddr) -> Self {
+        let stream = namespace.run(|| TcpStream::connect_timeout(&address, DEADLINE));
+        let stream =
+            stream.unwrap_or_else(|error| panic!("{}: connecting to {address}: {error}", namespace.name()));
+        Self::new(stream, address, None)
+    }
+
+    /// `peer` is what connect(2) was given or accept(2) has returned.
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, ends: Option<Ends>) -> Self {
         // What the test sends as one piece leaves as one piece, at once.
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
         stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
-        Self { stream, ends }
+        let peer = stream.peer_addr().unwrap_or(peer);
+        Self { stream, peer, ends }
     }
 
-    /// The other end as getpeername(2) reports it: at the target, what any server would log.
-    #[track_caller]
+    /// The other end as getpeername(2) reported it when the connection was made: at the target, what any server
+    /// would log. Known also after a reset, when the kernel has forgotten it.
     pub fn peer(&self) -> SocketAddr {
-        self.stream.peer_addr().unwrap_or_else(|error| panic!("getpeername: {error}"))
+        self.peer
     }
 
     /// This end's address.
@@ -64,7 +80,7 @@ impl Connection {
     #[track_caller]
     pub fn send(&self, bytes: &[u8]) {
         let sent = (&self.stream).write_all(bytes);
-        sent.unwrap_or_else(|error| panic!("sending {} bytes to {}: {error}", bytes.len(), self.peer_name()));
+        sent.unwrap_or_else(|error| panic!("sending {} bytes to {}: {error}", bytes.len(), self.peer));
     }
 
     /// Sends `bytes` to an other side that may have ended the connection already.
@@ -98,7 +114,7 @@ impl Connection {
     pub fn wait_until_read(&self) {
         let ends =
             self.ends.as_ref().expect("the other end's socket table is known at the balancer's end only");
-        let (near, far) = (self.local().port(), self.peer_name().port());
+        let (near, far) = (self.local().port(), self.peer.port());
         eventually("the gateway to read what was sent", || {
             let sent = sockets::queues(&ends.near, near, far)
                 .is_none_or(|Queues { unacknowledged, .. }| unacknowledged == 0);
@@ -116,10 +132,10 @@ impl Connection {
         let mut got = 0;
         while got < count {
             match (&self.stream).read(&mut bytes[got..]) {
-                Ok(0) => panic!("{} closed after {:?}", self.peer_name(), Preview(&bytes[..got])),
+                Ok(0) => panic!("{} closed after {:?}", self.peer, Preview(&bytes[..got])),
                 Ok(more) => got += more,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("{error} from {} after {:?}", self.peer_name(), Preview(&bytes[..got])),
+                Err(error) => panic!("{error} from {} after {:?}", self.peer, Preview(&bytes[..got])),
             }
         }
         bytes
@@ -170,12 +186,7 @@ impl Connection {
     #[track_caller]
     pub fn expect_closed(&self) {
         let (bytes, _) = self.receive_all();
-        assert!(
-            bytes.is_empty(),
-            "nothing was to come from {}, but {:?} did",
-            self.peer_name(),
-            Preview(&bytes)
-        );
+        assert!(bytes.is_empty(), "nothing was to come from {}, but {:?} did", self.peer, Preview(&bytes));
     }
 
     /// Sends `bytes` and waits a moment: whether the other side has ended the connection, before or after.
@@ -194,7 +205,7 @@ impl Connection {
     #[track_caller]
     pub fn finish(&self) {
         let done = self.stream.shutdown(Shutdown::Write);
-        done.unwrap_or_else(|error| panic!("shutdown towards {}: {error}", self.peer_name()));
+        done.unwrap_or_else(|error| panic!("shutdown towards {}: {error}", self.peer));
     }
 
     /// Ends the connection with a reset (RST).
@@ -206,13 +217,8 @@ impl Connection {
     #[track_caller]
     fn expect_nothing_but(&self, expected: End) {
         let (bytes, end) = self.receive_all();
-        assert!(
-            bytes.is_empty(),
-            "nothing was to come from {}, but {:?} did",
-            self.peer_name(),
-            Preview(&bytes)
-        );
-        assert_eq!(end, expected, "how {} ended its direction", self.peer_name());
+        assert!(bytes.is_empty(), "nothing was to come from {}, but {:?} did", self.peer, Preview(&bytes));
+        assert_eq!(end, expected, "how {} ended its direction", self.peer);
     }
 
     #[track_caller]
@@ -225,16 +231,11 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return End::Reset,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    panic!("{} has not ended its direction within {DEADLINE:?}", self.peer_name())
+                    panic!("{} has not ended its direction within {DEADLINE:?}", self.peer)
                 }
-                Err(error) => panic!("{error} from {}", self.peer_name()),
+                Err(error) => panic!("{error} from {}", self.peer),
             }
         }
-    }
-
-    /// For messages: after a reset the socket knows no peer any more.
-    fn peer_name(&self) -> SocketAddr {
-        self.stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)))
     }
 }
 
@@ -260,9 +261,10 @@ mod tests {
 
     fn pair() -> (Connection, Connection) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
-        let (far, _) = listener.accept().expect("connected");
-        (Connection::new(near, None), Connection::new(far, None))
+        let address = listener.local_addr().expect("bound");
+        let near = TcpStream::connect(address).expect("listening");
+        let (far, peer) = listener.accept().expect("connected");
+        (Connection::new(near, address, None), Connection::new(far, peer, None))
     }
 
     #[test]
@@ -295,13 +297,14 @@ mod tests {
     #[test]
     fn dripped_bytes_are_read_one_by_one() {
         isolated(|| {
-            let ends = Ends { near: Namespace::new("near"), far: Namespace::new("far") };
             // One namespace is enough for loopback; both names lead to it.
-            let ends = Ends { near: ends.near.clone(), far: ends.near };
+            let here = Namespace::new("here");
+            let ends = Ends { near: here.clone(), far: here };
             let listener = ends.near.run(|| TcpListener::bind("[::]:0")).expect("a fresh namespace");
-            let port = listener.local_addr().expect("bound").port();
-            let near = ends.near.run(|| TcpStream::connect(("127.0.0.1", port))).expect("listening");
-            let near = Connection::new(near, Some(ends));
+            let address =
+                SocketAddr::new([127, 0, 0, 1].into(), listener.local_addr().expect("bound").port());
+            let near = ends.near.run(|| TcpStream::connect(address)).expect("listening");
+            let near = Connection::new(near, address, Some(ends));
             let sizes = thread::spawn(move || {
                 let (mut far, _) = listener.accept().expect("connected");
                 let mut buffer = [0; 64];

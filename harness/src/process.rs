@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -189,6 +190,41 @@ pub fn run(namespace: &Namespace, command: &mut Command, input: &[u8]) -> Finish
             Err(_) => panic!("{name} has not ended within {DEADLINE:?}; it printed:\n{stdout}{stderr}"),
         }
     })
+}
+
+/// Runs a shell script in `namespace`, which ends at the first command that fails, and expects success.
+///
+/// # Panics
+///
+/// If a command fails, with what it said.
+#[track_caller]
+pub fn shell(namespace: &Namespace, script: &str) -> Finished {
+    let path = folders().collect::<Vec<_>>().join(":");
+    run(namespace, Command::new("sh").args(["-e", "-c", script]).env("PATH", path), b"").expect_code(0)
+}
+
+/// The path of `name`, a program of the Debian package `package`.
+///
+/// # Panics
+///
+/// If it is not installed, with the command that installs it.
+pub fn installed(name: &str, package: &str) -> PathBuf {
+    find_program(name).unwrap_or_else(|| {
+        panic!("{name} is missing: run `apt-get install {package}` as root, or ci/deps.sh")
+    })
+}
+
+/// The path of `name`, if it is installed.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    folders().map(|folder| Path::new(&folder).join(name)).find(|program| program.is_file())
+}
+
+/// Where programs are: an ordinary user's PATH lacks the folders of ip, nft and daemons.
+fn folders() -> impl Iterator<Item = String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders: Vec<String> =
+        path.split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]).map(str::to_owned).collect();
+    folders.into_iter()
 }
 
 /// The lines a program has printed, in the order they were read.

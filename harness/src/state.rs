@@ -7,7 +7,7 @@ use rtnetlink::packet_route::route::RouteAttribute;
 
 use crate::netlink;
 use crate::netns::Namespace;
-use crate::process::run;
+use crate::process::{find_program, run};
 
 /// Rules, routes of all tables, interfaces, sysctls and the nftables ruleset of a namespace, as text.
 ///
@@ -92,14 +92,8 @@ const SYSCTLS: [&str; 10] = [
 
 /// Empty where there is no nft: then nothing on this machine can have made a ruleset with it.
 fn nft_ruleset(namespace: &Namespace) -> String {
-    let found = |directory| std::path::Path::new(directory).join("nft").is_file();
-    if !["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"].into_iter().any(found) {
-        return String::new();
-    }
-    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let finished =
-        run(namespace, Command::new("nft").args(["--stateless", "list", "ruleset"]).env("PATH", path), b"");
-    finished.expect_code(0).stdout
+    let Some(nft) = find_program("nft") else { return String::new() };
+    run(namespace, Command::new(nft).args(["--stateless", "list", "ruleset"]), b"").expect_code(0).stdout
 }
 
 #[cfg(test)]

@@ -94,9 +94,9 @@ impl Target {
 #[track_caller]
 pub(crate) fn try_accept(listener: &TcpListener) -> Option<Connection> {
     match listener.accept() {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             stream.set_nonblocking(false).expect("a socket");
-            Some(Connection::new(stream, None))
+            Some(Connection::new(stream, peer, None))
         }
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         Err(error) => panic!("accept: {error}"),

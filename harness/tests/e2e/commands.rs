@@ -1,10 +1,8 @@
 //! The commands that do not run a gateway: check, probe, decode, encode.
 
-use std::process::Command;
-
 use harness::{
     Family, Finished, Gateway, Namespace, Program, State, Target, Topology, V2, Version, addr, isolated,
-    mmproxy, run,
+    mmproxy, run, shell,
 };
 use serde_json::{Value, json};
 
@@ -76,7 +74,7 @@ fn check_is_not_0_when_any_one_object_is_missing_and_names_that_one() {
             ("sysctl -q -w net.ipv4.tcp_fwmark_accept=0", "net.ipv4.tcp_fwmark_accept=1"),
         ];
         for (command, missing) in breaks {
-            run(&net.gateway, Command::new("sh").args(["-c", command]), b"").expect_code(0);
+            shell(&net.gateway, command);
             let finished = mmproxy_in(&net.gateway, CHECK, b"").expect_code(78);
             let named =
                 finished.stdout.lines().any(|line| line.contains(missing) && line.contains("[!] MISSING"));

@@ -1,11 +1,9 @@
 //! What starting, stopping and setting up leave in the host: nothing that is not wanted there, nothing of others
 //! missing.
 
-use std::process::Command;
-
 use harness::expect::eventually;
 use harness::{
-    Balancer, Family, Gateway, Namespace, State, Target, Topology, Version, addr, isolated, mmproxy, run,
+    Balancer, Family, Gateway, State, Target, Topology, Version, addr, isolated, mmproxy, run, shell,
 };
 use nix::sys::signal::Signal;
 
@@ -72,14 +70,6 @@ impl Host {
     fn balancer(&self) -> Balancer {
         Balancer::of(&self.net)
     }
-}
-
-/// Runs a tool in `namespace` and expects success.
-#[track_caller]
-fn tool(namespace: &Namespace, words: &str) {
-    let mut words = words.split_whitespace();
-    let mut command = Command::new(words.next().expect("a program"));
-    run(namespace, command.args(words), b"").expect_code(0);
 }
 
 #[test]
@@ -261,7 +251,7 @@ fn what_is_not_ours_stays_untouched() {
             "ip route add 198.51.100.0/24 dev lb0 table 99",
             "ip -6 route add 2001:db8:5::/48 dev lb0 table 101",
         ];
-        foreign.iter().for_each(|words| tool(&host.net.gateway, words));
+        shell(&host.net.gateway, &foreign.join("\n"));
         // Somebody else's setting is kept although it is what we would set.
         host.net.gateway.set_sysctl("net.ipv4.fwmark_reflect", "1");
         host.before = host.state();
@@ -286,7 +276,7 @@ fn a_table_that_others_use_already_is_not_taken_from_them() {
         ];
         for (object, theirs) in uses {
             let mut host = Host::new();
-            tool(&host.net.gateway, &format!("{object} add {theirs}"));
+            shell(&host.net.gateway, &format!("{object} add {theirs}"));
             host.before = host.state();
             let named = theirs.split_whitespace().find(|word| word.contains('/')).expect("a prefix");
             let refused = [
@@ -333,7 +323,7 @@ fn objects_an_operator_made_by_hand_are_used_and_kept() {
         // Exactly what the dry run prints is what an operator would type.
         let script = host.command("setup --dry-run");
         host.expect_as_before();
-        run(&host.net.gateway, Command::new("sh").args(["-e", "-c", &script]), b"").expect_code(0);
+        shell(&host.net.gateway, &script);
         host.expect_changed();
         host.before = host.state();
 
@@ -356,7 +346,7 @@ fn the_dry_run_of_teardown_prints_what_undoes_setup() {
         let set_up = host.state();
         let script = host.command("teardown --dry-run");
         host.state().expect_unchanged_since(&set_up);
-        run(&host.net.gateway, Command::new("sh").args(["-e", "-c", &script]), b"").expect_code(0);
+        shell(&host.net.gateway, &script);
         host.expect_as_before();
     });
 }

@@ -1,0 +1,6 @@
+//! mmproxy between programs that others wrote: a real HAProxy before it, a real sshd behind it.
+//!
+//! Both are Debian packages (`haproxy`, `openssh-server`); where one is missing its tests fail and say so.
+
+mod haproxy;
+mod sshd;
