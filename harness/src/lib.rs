@@ -47,7 +47,6 @@ pub use header::{V2, Version};
 pub use isolation::{LIMIT, is_machine_root, isolated, scratch};
 pub use netns::Namespace;
 pub use process::{Finished, Program, installed, run, shell};
-pub use sockets::wait_for_listener;
 pub use state::State;
 pub use target::{Target, greeting};
 pub use topology::{Family, Topology, addr};

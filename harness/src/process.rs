@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::expect::{DEADLINE, within};
 use crate::netns::Namespace;
+use crate::sockets::is_listening;
 
 /// A running program, whose output is read line by line. Killed when dropped.
 #[derive(Debug)]
@@ -64,6 +65,27 @@ impl Program {
         found.unwrap_or_else(|| {
             panic!("{} never printed a line with {parts:?}; it printed:\n{}", self.name, self.output())
         })
+    }
+
+    /// Waits until somebody in `namespace` listens on `port`, without connecting to it.
+    ///
+    /// # Panics
+    ///
+    /// If nobody does, or this program ends, with what it printed.
+    #[track_caller]
+    pub fn expect_listener(&self, namespace: &Namespace, port: u16) {
+        let listening = within(DEADLINE, || match is_listening(namespace, port) {
+            true => Some(true),
+            false if self.output.is_complete() => Some(false),
+            false => None,
+        });
+        assert!(
+            listening == Some(true),
+            "{} does not listen on port {port} of the {}; it printed:\n{}",
+            self.name,
+            namespace.name(),
+            self.output(),
+        );
     }
 
     /// How many lines so far contain all of `parts`.
@@ -251,6 +273,11 @@ impl Output {
     fn lock(&self) -> MutexGuard<'_, Lines> {
         // A panic elsewhere leaves whole lines behind, and its reader wants to see them.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no line can come any more.
+    fn is_complete(&self) -> bool {
+        self.lock().ended == 2
     }
 
     fn change(&self, change: impl FnOnce(&mut Lines)) {

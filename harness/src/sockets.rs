@@ -2,7 +2,6 @@
 
 use std::fs::read_to_string;
 
-use crate::expect::eventually;
 use crate::netns::Namespace;
 
 /// The queues of one connected socket.
@@ -21,16 +20,9 @@ pub(crate) fn queues(namespace: &Namespace, local: u16, remote: u16) -> Option<Q
     find(namespace, |line| queues_in(line, local, remote))
 }
 
-/// Waits until somebody in `namespace` listens on `port`, without connecting to it.
-///
-/// # Panics
-///
-/// If nobody does.
-#[track_caller]
-pub fn wait_for_listener(namespace: &Namespace, port: u16) {
-    eventually(&format!("somebody to listen on port {port} of the {}", namespace.name()), || {
-        find(namespace, |line| listens_in(line, port).then_some(()))
-    });
+/// Whether somebody in `namespace` listens on `port`.
+pub(crate) fn is_listening(namespace: &Namespace, port: u16) -> bool {
+    find(namespace, |line| listens_in(line, port).then_some(())).is_some()
 }
 
 /// The first line of a namespace's TCP socket tables that `read` makes something of.

@@ -7,7 +7,6 @@ use std::process::Command;
 use Family::{V4, V6};
 use harness::{
     Connection, Family, Gateway, Namespace, Program, Target, Topology, installed, isolated, scratch,
-    wait_for_listener,
 };
 
 /// A running HAProxy in the balancer's namespace, which listens on port 22 of both frontend addresses.
@@ -31,7 +30,7 @@ impl HaProxy {
         let mut command = Command::new(installed("haproxy", "haproxy"));
         command.arg("-db").arg("-f").arg(&config);
         let program = Program::start(&net.balancer, &mut command);
-        wait_for_listener(&net.balancer, PORT);
+        program.expect_listener(&net.balancer, PORT);
         Self { program }
     }
 

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use harness::{
     Connection, Family, Gateway, Program, Topology, installed, isolated, ordinary_user, run, scratch,
-    wait_for_listener,
 };
 
 use crate::haproxy::{HaProxy, frontend};
@@ -17,12 +16,14 @@ use crate::haproxy::{HaProxy, frontend};
 /// As an ordinary user: then it is the same with root and without, and it needs no account but `nobody`.
 #[track_caller]
 fn start_sshd(net: &Topology) -> Program {
-    let directory = scratch();
+    let directory = scratch().join("sshd");
+    fs::create_dir(&directory).expect("the test's own directory");
+    // The user makes its own key: sshd wants the owner of a key to be its only reader.
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("the test's own directory");
     let key = directory.join("host_key");
     let mut keygen = Command::new(installed("ssh-keygen", "openssh-client"));
     keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
-    run(&net.gateway, &mut keygen, b"").expect_code(0);
-    readable_by_all(&key);
+    run(&net.gateway, &mut ordinary_user(&keygen), b"").expect_code(0);
     let config = directory.join("sshd_config");
     let listen: String =
         Family::BOTH.map(|family| format!("ListenAddress {}\n", sshd_address(family))).concat();
@@ -34,18 +35,12 @@ fn start_sshd(net: &Topology) -> Program {
     let mut sshd = Command::new(installed("sshd", "openssh-server"));
     sshd.args(["-D", "-e", "-f"]).arg(&config);
     let program = Program::start(&net.gateway, &mut ordinary_user(&sshd));
-    wait_for_listener(&net.gateway, 22);
+    program.expect_listener(&net.gateway, 22);
     program
 }
 
 fn sshd_address(family: Family) -> SocketAddr {
     SocketAddr::new(family.loopback(), 22)
-}
-
-/// sshd insists on a secret key only where it runs as the key's owner.
-fn readable_by_all(key: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(key, fs::Permissions::from_mode(0o644)).expect("the test's own file");
 }
 
 /// A chain of client, HAProxy, gateway and sshd: sshd logs each client's address and port.
