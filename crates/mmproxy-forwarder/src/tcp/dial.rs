@@ -1,9 +1,10 @@
 //! Connections to a target: from the client's address, or from the gateway's own.
 
+mod error;
+
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -14,8 +15,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::addr::{Family, SpoofSource, TargetAddr};
 use crate::config::{DialOptions, SourcePort};
 use crate::errno;
-use crate::report::CloseReason;
 use crate::tcp::socket::set_options;
+
+pub use error::{Action, DialError};
 
 /// Connects to `target` so that it sees `client`.
 ///
@@ -131,144 +133,6 @@ impl fmt::Display for PortConflict {
     }
 }
 
-/// Why there is no connection to the target.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DialError {
-    /// An IPv4 client toward an IPv6 target, or the reverse.
-    #[error("{} client {client} cannot be shown to {} target {target}", client.family(), target.family())]
-    Families {
-        /// The client.
-        client: SpoofSource,
-        /// The target.
-        target: TargetAddr,
-    },
-    /// The header names no port and policy is to keep it.
-    #[error("client {client} has no port to keep")]
-    PortUnknown {
-        /// The client.
-        client: SpoofSource,
-    },
-    /// The kernel does not give the client's port and policy is to keep it.
-    #[error("cannot keep the port of client {client}: {conflict}")]
-    PortUnavailable {
-        /// The client.
-        client: SpoofSource,
-        /// Why the port is not to be had.
-        conflict: PortConflict,
-        /// What the kernel said.
-        #[source]
-        error: io::Error,
-    },
-    /// The kernel does not take the client's address as a source.
-    #[error("client {client} cannot be a source address")]
-    SourceUnusable {
-        /// The client.
-        client: SpoofSource,
-        /// What the kernel said.
-        #[source]
-        error: io::Error,
-    },
-    /// A privilege is missing, or a firewall refuses.
-    #[error("not permitted to {action}; {}", action.cure())]
-    NotPermitted {
-        /// What was refused.
-        action: Action,
-        /// What the kernel said.
-        #[source]
-        error: io::Error,
-    },
-    /// Out of descriptors, memory or ephemeral ports.
-    #[error("no resources to {action}")]
-    Exhausted {
-        /// What could not be done.
-        action: Action,
-        /// What the kernel said.
-        #[source]
-        error: io::Error,
-    },
-    /// Nobody listens there.
-    #[error("target {target} refuses connections")]
-    Refused {
-        /// The target.
-        target: TargetAddr,
-        /// What the kernel said.
-        #[source]
-        error: io::Error,
-    },
-    /// No way there: no route, or the family is switched off on this host.
-    #[error("target {target} is unreachable")]
-    Unreachable {
-        /// The target.
-        target: TargetAddr,
-        /// What the kernel said.
-        #[source]
-        error: io::Error,
-    },
-    /// No answer. Where the target is up, the return path is missing.
-    #[error("target {target} did not answer within {limit:?}")]
-    TimedOut {
-        /// The target.
-        target: TargetAddr,
-        /// The deadline.
-        limit: Duration,
-    },
-}
-
-impl DialError {
-    /// The close reason this error makes.
-    pub const fn reason(&self) -> CloseReason {
-        match self {
-            Self::Families { .. } | Self::SourceUnusable { .. } => CloseReason::SourceUnusable,
-            Self::PortUnknown { .. } | Self::PortUnavailable { .. } => CloseReason::PortUnavailable,
-            Self::NotPermitted { .. } => CloseReason::NotPermitted,
-            Self::Exhausted { .. } => CloseReason::OutOfResources,
-            Self::Refused { .. } => CloseReason::TargetRefused,
-            Self::Unreachable { .. } => CloseReason::TargetUnreachable,
-            Self::TimedOut { .. } => CloseReason::TargetTimeout,
-        }
-    }
-}
-
-/// A step on the way to a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Action {
-    /// `socket(2)` and its ordinary options.
-    MakeSocket,
-    /// `IP_TRANSPARENT`, `IPV6_TRANSPARENT`.
-    UseForeignAddress,
-    /// `SO_MARK`.
-    Mark,
-    /// `bind(2)`.
-    Bind,
-    /// `connect(2)`.
-    Connect,
-}
-
-impl Action {
-    const fn cure(self) -> &'static str {
-        match self {
-            Self::UseForeignAddress => "IP_TRANSPARENT needs CAP_NET_RAW or CAP_NET_ADMIN",
-            Self::Mark => "SO_MARK needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17",
-            Self::MakeSocket | Self::Bind => "a security module or a sandbox forbids it",
-            Self::Connect => "a firewall or a security module of this host forbids it",
-        }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MakeSocket => "make a socket",
-            Self::UseForeignAddress => "use a foreign address",
-            Self::Mark => "mark a socket",
-            Self::Bind => "bind a socket",
-            Self::Connect => "connect",
-        })
-    }
-}
-
 /// One or two attempts to reach a target within one deadline.
 struct Dial<'a> {
     target: TargetAddr,
@@ -377,4 +241,35 @@ impl<'a> Dial<'a> {
 
 fn unusable(client: SpoofSource) -> DialError {
     DialError::SourceUnusable { client, error: io::Error::from_raw_os_error(libc::EADDRNOTAVAIL) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::CloseReason;
+
+    #[test]
+    fn what_connect_says_is_told_apart_by_whom_it_concerns() {
+        let options = DialOptions::new();
+        let target = TargetAddr::new("127.0.0.1:22".parse().unwrap()).unwrap();
+        let dial = Dial::new(target, &options);
+        for (errnos, reason) in [
+            (&[libc::ECONNREFUSED, libc::ECONNRESET][..], CloseReason::TargetRefused),
+            (&[libc::ETIMEDOUT], CloseReason::TargetTimeout),
+            (
+                &[libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENETDOWN, libc::EAFNOSUPPORT],
+                CloseReason::TargetUnreachable,
+            ),
+            (&[libc::EPERM, libc::EACCES], CloseReason::NotPermitted),
+            (
+                &[libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL, libc::EAGAIN],
+                CloseReason::OutOfResources,
+            ),
+        ] {
+            for errno in errnos {
+                let error = dial.failed(Action::Connect, errno::os(*errno));
+                assert_eq!(error.reason(), reason, "errno {errno}: {error:?}");
+            }
+        }
+    }
 }

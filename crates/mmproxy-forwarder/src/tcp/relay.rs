@@ -144,3 +144,57 @@ impl fmt::Display for Side {
 /// How long a broken side's last bytes may take to be accepted by the other. TCP promises nothing for them; a
 /// reader that keeps up gets them, one that does not delays the reset by this much.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::libc;
+    use socket2::SockRef;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream as StdStream};
+
+    /// A connection: the gateway's end, and the far one.
+    fn connection() -> (TcpStream, StdStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let near = listener.accept().unwrap().0;
+        near.set_nonblocking(true).unwrap();
+        (TcpStream::from_std(near).unwrap(), far)
+    }
+
+    #[tokio::test]
+    async fn what_a_side_said_before_its_reset_is_delivered_although_writing_to_it_fails_first() {
+        let (peer, mut client) = connection();
+        let (target, mut server) = connection();
+        server.write_all(b"413 Content Too Large").unwrap();
+        SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(server);
+
+        let traffic = Traffic::default();
+        let upload = BytesMut::from(&b"the first byte of this fails"[..]);
+        let error = both_ways(&peer, &target, upload, &traffic).await.unwrap_err();
+        assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
+        assert_eq!((traffic.up(), traffic.down()), (0, 21));
+
+        let mut answer = [0; 21];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"413 Content Too Large");
+        // What follows is for the caller to say: the end of a broken connection is no end of the answer.
+        client.set_nonblocking(true).unwrap();
+        assert_eq!(client.read(&mut answer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_reset_a_silent_host_and_want_of_memory_are_told_apart_for_either_side() {
+        for (errno, peer, target) in [
+            (libc::ECONNRESET, CloseReason::PeerReset, CloseReason::TargetReset),
+            (libc::EPIPE, CloseReason::PeerReset, CloseReason::TargetReset),
+            (libc::ETIMEDOUT, CloseReason::PeerLost, CloseReason::TargetLost),
+            (libc::EHOSTUNREACH, CloseReason::PeerLost, CloseReason::TargetLost),
+            (libc::ENOBUFS, CloseReason::OutOfResources, CloseReason::OutOfResources),
+        ] {
+            let reason = |side| RelayError { side, error: errno::os(errno) }.reason();
+            assert_eq!((reason(Side::Peer), reason(Side::Target)), (peer, target));
+        }
+    }
+}
