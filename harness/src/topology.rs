@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::expect::eventually;
 use crate::netlink;
 use crate::netns::Namespace;
+use crate::process::shell;
 
 /// A balancer and a gateway with its target, joined by one cable; behind the balancer, on request, clients.
 ///
@@ -66,6 +67,18 @@ impl Topology {
             End { namespace: &clients, device: "lb0", addresses: Family::BOTH.map(Family::client) },
         );
         clients
+    }
+
+    /// Makes the gateway's kernel acknowledge each segment from the balancer at once.
+    ///
+    /// For IPv4 tests that send many pieces one after the other: a kernel puts acknowledgements off for up to a fifth
+    /// of a second, and [`drip`](crate::Connection::drip) waits for each.
+    pub fn acknowledge_at_once(&self) {
+        let (own, network) = (Family::V4.gateway(), "10.0.0.0/24");
+        shell(
+            &self.gateway,
+            &format!("ip route change {network} dev lb0 proto kernel scope link src {own} quickack 1"),
+        );
     }
 
     /// Gives the gateway default routes by way of the balancer, as most real ones have.

@@ -8,7 +8,8 @@ use Family::V4;
 #[test]
 fn a_header_may_come_one_byte_at_a_time_and_nothing_happens_before_its_last() {
     isolated(|| {
-        let scene = Scene::new();
+        let scene = Scene::with(V4, |flags| flags.with(["--header-timeout", "300s"]));
+        scene.net.acknowledge_at_once();
         for version in Version::BOTH {
             let header = header(version, V4);
             let (last, first) = header.split_last().expect("headers have bytes");
@@ -27,6 +28,7 @@ fn a_header_may_come_one_byte_at_a_time_and_nothing_happens_before_its_last() {
 fn a_header_may_be_cut_anywhere_with_payload_behind_the_rest() {
     isolated(|| {
         let scene = Scene::new();
+        scene.net.acknowledge_at_once();
         for version in Version::BOTH {
             let header = header(version, V4);
             for cut in [1, 5, 8, 12, 13, 16, header.len() - 1, header.len()] {
