@@ -6,6 +6,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use crate::error::RoutingError;
 use crate::ledger::{Ledger, Lifetime};
+use crate::ours::Ours;
 use crate::rtnl::{Rtnl, local_route, rule_message};
 use crate::step::{LocalRoute, Rule, Step, Sysctl};
 use crate::sysctl;
@@ -57,6 +58,15 @@ impl Change {
             Self::AddRule(rule, _) | Self::DeleteRule(rule, _) => Step::Rule(rule.clone()),
             Self::AddRoute(route, _) | Self::DeleteRoute(route, _) => Step::LocalRoute(route.clone()),
             Self::Switch(sysctl, _) => Step::Sysctl(*sysctl),
+        }
+    }
+
+    /// Whether it adds what is there already.
+    pub(crate) fn is_made(&self, ours: &Ours) -> bool {
+        match self {
+            Self::AddRule(rule, lifetime) => ours.rules.contains(&(rule.clone(), *lifetime)),
+            Self::AddRoute(route, ledger) => ours.routes.contains(&(route.clone(), *ledger)),
+            Self::DeleteRule(..) | Self::DeleteRoute(..) | Self::Switch(..) => false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::change::Change;
 use crate::ledger::{Ledger, Lifetime, Switches};
-use crate::observe::{Observed, Owner, State};
+use crate::observe::{Observed, State};
 use crate::ours::{Ours, union};
 use crate::plan::Plan;
 use crate::step::{LocalRoute, Rule, Step, Sysctl};
@@ -19,48 +19,40 @@ pub fn diff(observed: &[Observed]) -> impl Iterator<Item = &Step> {
 pub(crate) fn to_install(plan: &Plan, observed: &[Observed], ours: &Ours, lifetime: Lifetime) -> Vec<Change> {
     let missing = |step: &Step| diff(observed).any(|missing| missing == step);
     // What only a running instance holds must outlive it when `setup` is asked for the same.
-    let converts = |step: &Step| {
-        lifetime == Lifetime::Permanent
-            && observed
-                .iter()
-                .any(|found| found.step == *step && found.state == State::Present(Owner::Leased))
-    };
+    let converts = lifetime == Lifetime::Permanent;
     let turned_on: Switches = plan.sysctls().filter(|&sysctl| missing(&Step::Sysctl(sysctl))).collect();
-    let taken_over: Switches = match lifetime {
-        Lifetime::Leased => Switches::NONE,
-        Lifetime::Permanent => plan.sysctls().filter(|&sysctl| ours.turned_on(sysctl).is_some()).collect(),
-    };
-    let record = turned_on.union(taken_over);
+    let taken_over: Switches =
+        plan.sysctls().filter(|&sysctl| converts && ours.turned_on(sysctl).is_some()).collect();
+    let mut record = turned_on.union(taken_over);
 
     let mut changes = Vec::new();
     let mut obsolete = Vec::new();
-    for (position, route) in plan.routes().enumerate() {
-        let step = Step::LocalRoute(route.clone());
-        let leased = ours.ledger(route, Lifetime::Leased).filter(|_| converts(&step));
-        let present = ours.ledger(route, lifetime);
-        let changed = union(present.into_iter().chain(leased)).union(if position == 0 {
-            record
-        } else {
-            Switches::NONE
-        });
+    for route in plan.routes() {
+        // More than one if somebody was killed while rewriting the record.
+        let old: Vec<Ledger> =
+            ours.ledgers(route).filter(|ledger| converts || ledger.lifetime() == lifetime).collect();
+        // The plan's first route records for the whole plan.
+        let changed = union(old.iter().copied()).union(std::mem::take(&mut record));
         let wanted = Ledger::new(lifetime, changed);
-        if present != Some(wanted) && (missing(&step) || converts(&step) || !changed.is_empty()) {
+        if !old.is_empty() || missing(&Step::LocalRoute(route.clone())) || !changed.is_empty() {
             changes.push(Change::AddRoute(route.clone(), wanted));
-            obsolete.extend(present.map(|ledger| Change::DeleteRoute(route.clone(), ledger)));
+            let others = old.into_iter().filter(|&ledger| ledger != wanted);
+            obsolete.extend(others.map(|ledger| Change::DeleteRoute(route.clone(), ledger)));
         }
-        obsolete.extend(leased.map(|ledger| Change::DeleteRoute(route.clone(), ledger)));
     }
     changes.extend(turned_on.iter().map(|sysctl| Change::Switch(sysctl, true)));
     for rule in plan.rules() {
-        let step = Step::Rule(rule.clone());
-        if missing(&step) || converts(&step) {
+        let leased = converts && ours.rules.contains(&(rule.clone(), Lifetime::Leased));
+        if leased || missing(&Step::Rule(rule.clone())) {
             changes.push(Change::AddRule(rule.clone(), lifetime));
         }
-        if converts(&step) {
+        if leased {
             obsolete.push(Change::DeleteRule(rule.clone(), Lifetime::Leased));
         }
     }
     changes.append(&mut obsolete);
+    // Somebody who was killed half-way may have made a part of it.
+    changes.retain(|change| !change.is_made(ours));
     changes
 }
 
@@ -179,3 +171,6 @@ fn hand_over(sysctl: Sysctl, heir: &LocalRoute, records: &mut Vec<(LocalRoute, O
         None => records.push((heir.clone(), None, Ledger::new(Lifetime::Leased, inherited))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,11 +14,10 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// Looks through the whole network namespace.
-    pub(crate) async fn find(rtnl: &Rtnl) -> Result<Self, RoutingError> {
-        let mut ours = Self::default();
+    /// Looks through the whole network namespace, whose rules the caller has listed already.
+    pub(crate) async fn find(rtnl: &Rtnl, rules: &[KernelRule]) -> Result<Self, RoutingError> {
+        let mut ours = Self { rules: rules.iter().filter_map(our_rule).collect(), routes: Vec::new() };
         for family in Families::BOTH.iter() {
-            ours.rules.extend(rtnl.rules(family).await?.iter().filter_map(our_rule));
             for lifetime in [Lifetime::Leased, Lifetime::Permanent] {
                 let routes = rtnl.routes(family, Filter::Protocol(lifetime.protocol())).await?;
                 ours.routes.extend(routes.iter().filter_map(our_route));
@@ -27,12 +26,9 @@ impl Ours {
         Ok(ours)
     }
 
-    /// The record in the route of this lifetime, if there is such a route.
-    pub(crate) fn ledger(&self, route: &LocalRoute, lifetime: Lifetime) -> Option<Ledger> {
-        self.routes
-            .iter()
-            .find(|(ours, ledger)| ours == route && ledger.lifetime() == lifetime)
-            .map(|(_, ledger)| *ledger)
+    /// The records in our routes that do this job.
+    pub(crate) fn ledgers(&self, route: &LocalRoute) -> impl Iterator<Item = Ledger> {
+        self.routes.iter().filter(move |(ours, _)| ours == route).map(|(_, ledger)| *ledger)
     }
 
     /// Every switch that we turned on and have not turned off yet.

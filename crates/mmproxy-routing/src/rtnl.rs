@@ -27,7 +27,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use tokio::task::JoinHandle;
 
 pub(crate) use self::route::{KernelRoute, local_route, prefix, question};
-pub(crate) use self::rule::{KernelRule, rule_message};
+pub(crate) use self::rule::{Action, KernelRule, rule_message};
 use crate::error::RoutingError;
 use crate::mode::Family;
 

@@ -9,7 +9,7 @@ use crate::mode::{Families, Family};
 use crate::observe::{Observed, Owner, State};
 use crate::ours::{Ours, our_route, our_rule};
 use crate::plan::Plan;
-use crate::rtnl::{Filter, KernelRoute, KernelRule, Rtnl, table_name};
+use crate::rtnl::{Action, Filter, KernelRoute, KernelRule, Rtnl, table_name};
 use crate::step::{LocalRoute, Rule, Selector, Step, Sysctl};
 use crate::sysctl;
 
@@ -23,11 +23,12 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn look(rtnl: &Rtnl, plan: &Plan) -> Result<Self, RoutingError> {
-        let ours = Ours::find(rtnl).await?;
-        let mut found = Found { ours: &ours, rules: Vec::new(), routes: Vec::new() };
-        for family in Families::BOTH.iter().filter(|&family| plan.rules().any(|rule| rule.family == family)) {
-            found.rules.extend(rtnl.rules(family).await?);
+        let mut rules = Vec::new();
+        for family in Families::BOTH.iter() {
+            rules.extend(rtnl.rules(family).await?);
         }
+        let ours = Ours::find(rtnl, &rules).await?;
+        let mut found = Found { ours: &ours, rules, routes: Vec::new() };
         for route in plan.routes() {
             found.routes.extend(rtnl.routes(route.family, Filter::Table(route.table.get())).await?);
         }
@@ -69,7 +70,7 @@ impl Found<'_> {
             if rule.diverts(wanted) && rule.priority <= wanted.priority.get() {
                 return Ok(State::Different {
                     found: format!("rule `{rule}` sends the same packets elsewhere first"),
-                    cure: "choose another mark (--mark), or an earlier place for our rule (--rule-priority)",
+                    cure: "choose another mark (--mark), or an earlier place for our rule (--priority)",
                 });
             }
         }
@@ -79,16 +80,15 @@ impl Found<'_> {
     /// What the kernel would really do where rule and route are in place: an earlier rule, about all packets or some,
     /// may send the replies elsewhere.
     async fn overridden(&self, wanted: &Rule, rtnl: &Rtnl) -> Result<Option<State>, RoutingError> {
-        let complete = self.routes.iter().any(|route| {
-            route.family == wanted.family && route.is_local() && route.table == wanted.table.get()
-        });
+        let leads_here = LocalRoute { family: wanted.family, table: wanted.table };
+        if !self.routes.iter().any(|route| route.serves(&leads_here)) {
+            return Ok(None);
+        }
         let client = sample_client(wanted.family);
         let Selector::Fwmark(mark) = wanted.selector;
         let answer = ask(rtnl, &Question { mark: Some(mark), ..Question::to(client) }).await?;
-        if !complete || answer.as_ref().is_some_and(crate::lookup::Route::is_local) {
-            return Ok(None);
-        }
         let way = match &answer {
+            Some(route) if route.is_local() => return Ok(None),
             Some(route) => format!(
                 "leave by {} (table {})",
                 route.device.as_deref().unwrap_or("no device"),
@@ -96,16 +96,23 @@ impl Found<'_> {
             ),
             None => "be dropped".to_owned(),
         };
-        let culprit = self
-            .rules
-            .iter()
-            .find(|rule| rule.may_pick(wanted) && !rule.serves(wanted) && rule.priority != 0);
+        let culprit = self.rules.iter().find(|rule| {
+            rule.may_pick(wanted)
+                && match &answer {
+                    Some(route) => rule.action == Action::Lookup(route.table),
+                    None => match rule.action {
+                        Action::Lookup(table) => table != wanted.table.get() && table != LOCAL_TABLE,
+                        Action::Refuse(_) => true,
+                        Action::Goto(_) | Action::Nop => false,
+                    },
+                }
+        });
         Ok(Some(match culprit {
             // Ours would come first.
             Some(rule) if rule.priority > wanted.priority.get() => State::Missing,
             Some(rule) => State::Different {
                 found: format!("a reply to {client} would {way}: rule `{rule}` comes first"),
-                cure: "choose an earlier place for our rule (--rule-priority)",
+                cure: "choose an earlier place for our rule (--priority)",
             },
             None => State::Different {
                 found: format!("a reply to {client} would {way}"),
@@ -130,8 +137,12 @@ impl Found<'_> {
             .iter()
             .filter(|route| route.serves(wanted))
             .map(|route| Owner::from(our_route(route).map(|(_, ledger)| ledger.lifetime())))
-            // Ours first: of two that do the same, ours is the one that may go.
-            .min_by_key(|owner| !owner.is_ours());
+            // Of several that do the same, the one that a reader must know of: ours may go, and a lease goes first.
+            .max_by_key(|owner| match owner {
+                Owner::Foreign => 0,
+                Owner::Leased => 1,
+                Owner::Permanent => 2,
+            });
         if let Some(owner) = owner {
             return State::Present(owner);
         }
@@ -171,3 +182,6 @@ const fn sample_client(family: Family) -> IpAddr {
         Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     }
 }
+
+/// The table of this host's own addresses, which holds no client's.
+const LOCAL_TABLE: u32 = 255;

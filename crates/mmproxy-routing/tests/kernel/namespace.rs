@@ -1,6 +1,7 @@
 //! A network namespace for each test: the test runs itself again inside of one.
 
 use std::future::Future;
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use tokio::runtime;
@@ -43,6 +44,13 @@ pub(crate) fn alone<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F
 /// Runs `ip ARGUMENTS`, which must succeed, and returns what it prints.
 pub(crate) fn ip(arguments: &str) -> String {
     run("ip", arguments)
+}
+
+/// Runs `ip FAMILY` on many lines of arguments at once, all of which must succeed.
+pub(crate) fn ip_batch(family: &str, lines: &str) {
+    let mut process = Command::new("ip").args([family, "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    process.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(process.wait().unwrap().success(), "ip {family} -batch");
 }
 
 /// Sets a kernel switch.

@@ -430,3 +430,38 @@ fn the_kernel_is_asked_what_it_would_do() {
         assert!(lookup(&arriving).await.unwrap_err().to_string().contains("nowhere"));
     });
 }
+
+#[test]
+fn a_host_with_ten_thousand_rules_and_routes_is_no_trouble() {
+    alone("objects::a_host_with_ten_thousand_rules_and_routes_is_no_trouble", || async {
+        const MANY: u32 = 10_000;
+        let address = |n: u32| format!("10.{}.{}.{}", n >> 16, n >> 8 & 0xff, n & 0xff);
+        let batch = |family: &str, line: &dyn Fn(u32) -> String| {
+            let lines: String = (0..MANY).map(|n| line(n) + "\n").collect();
+            crate::namespace::ip_batch(family, &lines);
+        };
+        batch("-4", &|n| format!("rule add from {} lookup 400 priority {}", address(n), 1000 + n));
+        batch("-4", &|n| format!("route add local {} dev lo table 400", address(n)));
+        batch("-6", &|n| format!("rule add from fd00::{n:x} lookup 400 priority {}", 1000 + n));
+        batch("-6", &|n| format!("route add local fd00::{n:x} dev lo table 400"));
+        let before = State::now();
+        assert!(before.objects() > 4 * MANY as usize);
+
+        for round in 0..3 {
+            let started = std::time::Instant::now();
+            apply(&plan()).await.unwrap();
+            let set_up = started.elapsed();
+            let found = observe(&plan()).await.unwrap();
+            let looked = started.elapsed() - set_up;
+            assert!(found.iter().all(|observed| observed.state == Found::Present(Owner::Permanent)));
+            println!("round {round}: setup {set_up:?}, look {looked:?}");
+            assert!(set_up < DEADLINE && looked < DEADLINE, "setup {set_up:?}, look {looked:?}");
+        }
+        assert_eq!(State::now().objects(), before.objects() + 4, "nothing accumulates");
+        remove(&plan(), InUse::Keep).await.unwrap();
+        assert_same(&State::now(), &before, "teardown");
+    });
+}
+
+/// Generous: an unoptimised build on a machine with other things to do.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
