@@ -73,6 +73,9 @@ mod datagram;
 mod detect;
 pub mod encode;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod options;
 mod outcome;
