@@ -179,6 +179,8 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.expect("it is readable").path())
         .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        // For the fuzz targets and hidden from the documentation: no part of the API.
+        .filter(|path| !path.ends_with("fuzzing.rs"))
         .collect();
     found.sort();
     found
