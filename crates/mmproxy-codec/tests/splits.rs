@@ -29,6 +29,32 @@ fn every_strict_prefix_asks_for_more_and_never_for_too_much() {
 }
 
 #[test]
+fn the_count_is_all_that_is_certain_to_be_missing() {
+    let v2 = "0d0a0d0a000d0a515549540a 21 11 000c c0000201 c0000202 0001 0002";
+    let v2 = support::bytes(v2);
+    for (input, missing) in [
+        (b"".as_slice(), 15),
+        // The shortest line is `PROXY UNKNOWN` and CRLF.
+        (b"PROXY", 10),
+        (b"PROXY TCP4 1", 3),
+        // Nothing but the CRLF is certain, then its second half.
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2", 2),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r", 1),
+        (b"PROXY UNKNOWN", 2),
+        // The fixed part of version 2, then what its length field says.
+        (&v2[..1], 15),
+        (&v2[..12], 4),
+        (&v2[..15], 1),
+        (&v2[..16], 12),
+        (&v2[..27], 1),
+    ] {
+        let answer = mmproxy_codec::decode(input);
+        let Ok(Outcome::NeedMore(count)) = answer else { panic!("{answer:?} to {}", input.escape_ascii()) };
+        assert_eq!(count.get(), missing, "{}", input.escape_ascii());
+    }
+}
+
+#[test]
 fn a_reader_that_takes_what_it_is_asked_for_ends_at_the_header() {
     for vector in streams().into_iter().filter(|vector| vector.header().is_some()) {
         let mut have = 0;
