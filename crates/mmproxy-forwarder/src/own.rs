@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
 use crate::addr::unmapped;
@@ -38,7 +39,7 @@ impl OwnAddresses {
         for interface in getifaddrs()? {
             own.addresses.extend(interface.address.as_ref().and_then(ip));
             // On a point-to-point link this field is the far end's address, which is somebody else.
-            if interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_BROADCAST)
+            if interface.flags.contains(InterfaceFlags::IFF_BROADCAST)
                 && let Some(IpAddr::V4(broadcast)) = interface.broadcast.as_ref().and_then(ip)
             {
                 own.broadcasts.insert(broadcast);

@@ -170,6 +170,8 @@ mod tests {
         SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
         drop(server);
 
+        // From here on the way up is tried first, and fails.
+        target.writable().await.unwrap();
         let traffic = Traffic::default();
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
         let error = both_ways(&peer, &target, upload, &traffic).await.unwrap_err();

@@ -80,7 +80,7 @@ fn child() {
     let before = cpu_time();
     std::thread::sleep(Duration::from_secs(1));
     let spent = cpu_time() - before;
-    assert!(spent < Duration::from_millis(200), "{spent:?} of processor time in a second of waiting");
+    assert!(spent < Duration::from_millis(50), "{spent:?} of processor time in a second of waiting");
     // Told once, not at each attempt.
     assert!(paused.try_recv().is_err());
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use mmproxy_forwarder::{
     Action, ClaimedSource, ClientPort, CloseReason, DialError, DialOptions, Dialed, OwnAddresses,
-    PortConflict, SourcePolicy, SourcePort, SpoofSource, TargetAddr, connect_plain, connect_spoofed,
+    PortConflict, SourceClass, SourcePolicy, SourcePort, SpoofSource, TargetAddr, connect_plain,
+    connect_spoofed,
 };
 use socket2::SockRef;
 
@@ -131,6 +132,25 @@ fn an_unknown_port_is_any_port_unless_it_has_to_be_kept() {
 }
 
 #[test]
+fn any_port_means_any_port_that_is_free_toward_this_target() {
+    in_namespace("any_port_means_any_port_that_is_free_toward_this_target", &[], || {
+        return_path();
+        // Two ports; one client with two connections to each of three targets has to do with them.
+        sysctl("ipv4/ip_local_port_range", "40000 40001");
+        let client = addr("192.0.2.7:0");
+        let targets =
+            ["127.0.0.1:1001", "127.0.0.1:1002", "127.0.0.1:1003"].map(|to| TcpListener::bind(to).unwrap());
+        let mut dialed = Vec::new();
+        for target in targets.iter().chain(&targets) {
+            dialed.push(dial(client, target, SourcePort::Ephemeral).unwrap());
+        }
+        let error = dial(client, &targets[0], SourcePort::Ephemeral).unwrap_err();
+        assert!(matches!(error, DialError::Exhausted { action: Action::Connect, .. }), "{error:?}");
+        assert_eq!(error.to_string(), "no resources to connect");
+    });
+}
+
+#[test]
 fn a_spoofed_socket_is_marked_and_a_plain_one_is_not() {
     in_namespace("a_spoofed_socket_is_marked_and_a_plain_one_is_not", &[], || {
         return_path();
@@ -200,13 +220,41 @@ fn a_source_the_kernel_does_not_take_is_the_client_s_fault() {
         return_path();
         let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
         let v6 = TcpListener::bind("[::1]:0").unwrap();
-        // What an allow switch of the policy lets through.
-        for (client, target) in [("224.0.0.1:4711", &v4), ("[fe80::1]:4711", &v6), ("[ff02::1]:4711", &v6)] {
+        // What an allow switch of the policy lets through. The kernel would connect from 127.0.0.1 for most of them,
+        // without a word.
+        ip("address add 10.0.0.5/24 brd 10.0.0.255 dev lo");
+        for (client, target) in [
+            ("0.0.0.0:4711", &v4),
+            ("224.0.0.1:4711", &v4),
+            ("255.255.255.255:4711", &v4),
+            ("10.0.0.255:4711", &v4),
+            ("[::]:4711", &v6),
+            ("[fe80::1]:4711", &v6),
+            ("[ff02::1]:4711", &v6),
+        ] {
             let error = dial(addr(client), target, SourcePort::Prefer).unwrap_err();
             assert!(matches!(error, DialError::SourceUnusable { .. }), "{client}: {error:?}");
         }
         let error = dial(addr("192.0.2.7:4711"), &v6, SourcePort::Prefer).unwrap_err();
         assert!(matches!(error, DialError::Families { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn this_host_s_own_addresses_and_broadcast_addresses_are_no_clients() {
+    in_namespace("this_host_s_own_addresses_and_broadcast_addresses_are_no_clients", &[], || {
+        ip("link add inside type veth peer name outside");
+        ip("address add 10.0.0.5/24 brd 10.0.0.255 dev inside");
+        ip("address add 2001:db8::5/64 dev inside");
+        let own = OwnAddresses::of_this_host().unwrap();
+        let class = |client: &str| {
+            let claimed = ClaimedSource::new(addr(client));
+            SourcePolicy::new().authorise(claimed, &own).err().map(|refused| refused.class)
+        };
+        assert_eq!(class("10.0.0.5:1"), Some(SourceClass::Own));
+        assert_eq!(class("10.0.0.255:1"), Some(SourceClass::Broadcast));
+        assert_eq!(class("[2001:db8::5]:1"), Some(SourceClass::Own));
+        assert_eq!((class("10.0.0.6:1"), class("[2001:db8::6]:1")), (None, None));
     });
 }
 
@@ -222,8 +270,7 @@ fn dial_to(client: SocketAddr, target: SocketAddr, policy: SourcePort) -> Result
 }
 
 fn authorised(client: SocketAddr) -> SpoofSource {
-    let policy =
-        mmproxy_forwarder::SourceClass::ALL.into_iter().fold(SourcePolicy::new(), SourcePolicy::allow);
+    let policy = SourceClass::ALL.into_iter().fold(SourcePolicy::new(), SourcePolicy::allow);
     policy.authorise(ClaimedSource::new(client), &OwnAddresses::default()).unwrap()
 }
 
@@ -270,7 +317,7 @@ fn in_namespace(test: &str, wrapper: &[&str], body: fn()) {
 fn return_path() {
     ip("link set lo up");
     for name in ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"] {
-        std::fs::write(format!("/proc/sys/net/{name}"), "1").unwrap();
+        sysctl(name, "1");
     }
     for family in ["-4", "-6"] {
         ip(&format!("{family} rule add fwmark {MARK} lookup 100"));
@@ -281,4 +328,8 @@ fn return_path() {
 fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip(8) is part of iproute2");
     assert!(status.success(), "ip {arguments}");
+}
+
+fn sysctl(name: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap();
 }
