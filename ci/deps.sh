@@ -23,6 +23,7 @@ PROGRAMS=(
     'cc gcc'                    # linker for Rust, C parts of libFuzzer
     'c++ g++'                   # libFuzzer's runtime is C++
     'git git'                   # ci/tidy.sh asks git which files are ours
+    'nm binutils'               # ci/no-std.sh reads symbols
     'haproxy haproxy'           # interop: the balancer
     'sshd openssh-server'       # interop and README: the target that logs its client
     'ssh openssh-client'        # interop and README: host keys, a real client

@@ -10,7 +10,6 @@
 #   <!-- checked: exit statuses -->              first column: the values of Exit
 #   <!-- checked: messages -->                   first column: text of the sources; `…` stands for what varies.
 #                                                All warnings and all `[!]` lines of the program must be there
-# shellcheck disable=SC2016  # back-quotes in single quotes are Markdown's
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 documents=(README.md docs/*.md)

@@ -12,8 +12,9 @@ complain() {
 # Files as committed or about to be; `git grep` would skip those not yet added.
 mapfile -t files < <(git ls-files --cached --others --exclude-standard)
 
-# Home directories and the like. The brackets keep this line from finding itself.
-if found=$(grep -nIE '(^|[^A-Za-z0-9_.-])/([w]ork|[r]oot|[h]ome)/' -- "${files[@]}"); then
+# Home directories and the like. The brackets keep this line from finding itself; paths in a .gitignore begin at
+# the folder it lies in.
+if found=$(grep -nIE --exclude=.gitignore '(^|[^A-Za-z0-9_.-])/([w]ork|[r]oot|[h]ome)/' -- "${files[@]}"); then
     complain "paths of one machine:"$'\n'"$found"
 fi
 # Where this checkout lies, unless that is a plain word such as /src.
