@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
@@ -21,7 +21,6 @@ pub struct Program {
     name: String,
     child: Child,
     output: Arc<Output>,
-    readers: Vec<JoinHandle<()>>,
 }
 
 /// A program that has ended.
@@ -47,11 +46,9 @@ impl Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = namespace.spawn(command).unwrap_or_else(|error| panic!("cannot run {name}: {error}"));
         let output = Arc::new(Output::default());
-        let readers = vec![
-            read_lines(child.stdout.take().expect("piped"), Stream::Out, Arc::clone(&output)),
-            read_lines(child.stderr.take().expect("piped"), Stream::Err, Arc::clone(&output)),
-        ];
-        Self { name, child, output, readers }
+        read_lines(child.stdout.take().expect("piped"), Stream::Out, Arc::clone(&output));
+        read_lines(child.stderr.take().expect("piped"), Stream::Err, Arc::clone(&output));
+        Self { name, child, output }
     }
 
     /// The first line, of standard output or error, that contains all of `parts`; waits for it.
@@ -103,9 +100,14 @@ impl Program {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().expect("process numbers are positive"));
+        let pid = Pid::from_raw(self.pid().try_into().expect("process numbers are positive"));
         kill(pid, signal).unwrap_or_else(|error| panic!("{signal} to {}: {error}", self.name));
     }
 
@@ -133,8 +135,12 @@ impl Program {
         let Some(status) = ended else {
             panic!("{} has not ended within {DEADLINE:?}; it printed:\n{}", self.name, self.output());
         };
-        for reader in self.readers.drain(..) {
-            reader.join().expect("readers do not panic");
+        if within(DEADLINE, || self.output.is_complete().then_some(())).is_none() {
+            panic!(
+                "{} has ended, but something it started holds on to its output:\n{}",
+                self.name,
+                self.output()
+            );
         }
         let output = self.output.lock();
         let of = |wanted| {
@@ -304,14 +310,14 @@ impl Output {
     }
 }
 
-fn read_lines(from: impl Read + Send + 'static, stream: Stream, output: Arc<Output>) -> JoinHandle<()> {
+fn read_lines(from: impl Read + Send + 'static, stream: Stream, output: Arc<Output>) {
     thread::spawn(move || {
         // Lossy: a line with anything but UTF-8 in it is still a line somebody wants to read.
         for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
             output.change(|state| state.lines.push((stream, String::from_utf8_lossy(&line).into_owned())));
         }
         output.change(|state| state.ended += 1);
-    })
+    });
 }
 
 fn read_all(mut from: impl Read) -> String {
