@@ -1,8 +1,9 @@
 //! How sessions and the gateway end.
 
 use std::io::Write;
-use std::net::{Shutdown as Half, TcpListener};
+use std::net::{Shutdown as Half, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mmproxy_forwarder::{
@@ -11,7 +12,9 @@ use mmproxy_forwarder::{
 };
 use socket2::SockRef;
 
-use crate::rig::{End, Recorder, Rig, UNKNOWN, config, end, read_exactly, read_to_end, runtime};
+use crate::rig::{
+    DEADLINE, End, Event, Recorder, Rig, UNKNOWN, config, end, patient, read_exactly, read_to_end, runtime,
+};
 
 #[test]
 fn a_target_that_is_down_resets_the_peer_at_once() {
@@ -36,7 +39,7 @@ fn a_gateway_told_to_stop_accepts_nobody_and_lets_sessions_finish() {
     rig.shutdown.drain();
     // The listener is closed; until then the connection is accepted or waits in the backlog to be reset.
     let refused = Instant::now();
-    while std::net::TcpStream::connect(rig.address).is_ok() {
+    while TcpStream::connect(rig.address).is_ok() {
         assert!(refused.elapsed() < Duration::from_secs(10), "still accepts");
     }
     peer.write_all(b"still here").unwrap();
@@ -197,4 +200,35 @@ fn only_a_broken_listener_ends_the_service_and_says_so() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_gateway_that_is_dropped_while_it_serves_resets_its_sessions_and_reports_them() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (sender, events) = mpsc::channel();
+    let gateway = Gateway::new(config("127.0.0.1", &target), Recorder(sender)).unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), Listener::BACKLOG).unwrap();
+    let mut peer = patient(TcpStream::connect(listener.local_addr()).unwrap());
+    peer.write_all(UNKNOWN).unwrap();
+
+    let next = async || {
+        let started = Instant::now();
+        loop {
+            match events.try_recv() {
+                Ok(event) => return event,
+                Err(_) => assert!(started.elapsed() < DEADLINE, "nothing happens"),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    runtime().block_on(async {
+        let shutdown = Shutdown::new();
+        tokio::select! {
+            served = gateway.serve(listener, &shutdown) => panic!("{served:?}"),
+            () = async { while !matches!(next().await, Event::Established) {} } => {}
+        }
+        let Event::Closed(closed) = next().await else { panic!("a session is opened, established, closed") };
+        assert_eq!(closed.reason, CloseReason::Drained);
+    });
+    assert_eq!(read_to_end(&mut peer), (Vec::new(), End::Reset));
 }
