@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use mmproxy_codec::DecodeOptions;
 
-use crate::addr::Targets;
 use crate::allowlist::AllowList;
+use crate::choice::{ClientFrom, TargetChoice};
 use crate::own::{AddressProvider, OwnAddresses};
 use crate::policy::SourcePolicy;
 
@@ -20,7 +20,8 @@ use crate::policy::SourcePolicy;
 #[derive(Clone)]
 pub struct GatewayConfig {
     pub(crate) allowed: AllowList,
-    pub(crate) targets: Targets,
+    pub(crate) targets: TargetChoice,
+    pub(crate) client_from: ClientFrom,
     pub(crate) sources: SourcePolicy,
     pub(crate) dial: DialOptions,
     pub(crate) decode: DecodeOptions,
@@ -31,11 +32,13 @@ pub struct GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// Takes connections from `allowed` and hands them to `targets`.
-    pub fn new(allowed: AllowList, targets: Targets) -> Self {
+    /// Takes connections from `allowed` and hands them to `targets`: a [`Targets`](crate::Targets) pair, or the
+    /// header's choice.
+    pub fn new(allowed: AllowList, targets: impl Into<TargetChoice>) -> Self {
         Self {
             allowed,
-            targets,
+            targets: targets.into(),
+            client_from: ClientFrom::Header,
             sources: SourcePolicy::new(),
             dial: DialOptions::new(),
             decode: DecodeOptions::default(),
@@ -44,6 +47,13 @@ impl GatewayConfig {
             max_sessions: NonZeroUsize::MAX,
             own_addresses: Arc::new(OwnAddresses::of_this_host),
         }
+    }
+
+    /// Where the client's address comes from. Default: [`ClientFrom::Header`].
+    #[must_use]
+    pub fn client_from(mut self, from: ClientFrom) -> Self {
+        self.client_from = from;
+        self
     }
 
     /// Which announced clients may be spoofed. Default: [`SourcePolicy::new`], the strict one.
@@ -117,6 +127,7 @@ impl fmt::Debug for GatewayConfig {
         f.debug_struct("GatewayConfig")
             .field("allowed", &self.allowed)
             .field("targets", &self.targets)
+            .field("client_from", &self.client_from)
             .field("sources", &self.sources)
             .field("dial", &self.dial)
             .field("decode", &self.decode)
@@ -306,6 +317,7 @@ const fn at_least(asked: Duration, least: Duration) -> Result<Duration, TimeoutT
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::Targets;
 
     #[test]
     fn a_header_deadline_outlives_one_retransmission() {

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::addr::{ClaimedSource, Family, PeerAddr};
+use crate::addr::{Family, PeerAddr, SpoofSource};
+use crate::destination::DestinationRefused;
 use crate::policy::SourceRefused;
 use crate::report::CloseReason;
 use crate::tcp::dial::DialError;
@@ -56,6 +57,9 @@ pub enum SessionError {
     /// The client's family has no target.
     #[error(transparent)]
     NoTarget(#[from] NoTarget),
+    /// The header's destination is no allowed target.
+    #[error(transparent)]
+    Destination(#[from] DestinationRefused),
     /// No connection to the target.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -72,6 +76,7 @@ impl SessionError {
             Self::Header(error) => error.reason(),
             Self::Source(_) => CloseReason::SourceRefused,
             Self::NoTarget(_) => CloseReason::NoTarget,
+            Self::Destination(_) => CloseReason::DestinationRefused,
             Self::Dial(error) => error.reason(),
             Self::Relay(error) => error.reason(),
         }
@@ -113,7 +118,7 @@ impl AdmissionRefused {
 #[error("client {client} is {} and there is no {} target", self.family(), self.family())]
 pub struct NoTarget {
     /// The announced client.
-    pub client: ClaimedSource,
+    pub client: SpoofSource,
 }
 
 impl NoTarget {

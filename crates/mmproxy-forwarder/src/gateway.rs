@@ -78,10 +78,10 @@ impl Gateway {
     }
 
     async fn accept_forever(&self, mut acceptor: Acceptor, cut: &watch::Sender<bool>) -> io::Error {
-        let listener = acceptor.local_addr();
         loop {
             match acceptor.accept(&*self.shared.observer).await {
                 Ok((stream, peer)) => {
+                    let listener = acceptor.reached_by(&stream);
                     let accepted = Accepted { stream, peer, listener, at: tokio::time::Instant::now() };
                     tokio::spawn(session::run(Arc::clone(&self.shared), accepted, cut.subscribe()));
                 }

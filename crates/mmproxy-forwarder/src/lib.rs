@@ -29,7 +29,9 @@
 
 mod addr;
 mod allowlist;
+mod choice;
 mod config;
+mod destination;
 mod errno;
 mod error;
 mod gateway;
@@ -46,9 +48,13 @@ pub use addr::{
     TargetsInvalid, unmapped,
 };
 pub use allowlist::{AllowList, AllowListError, Mistake, NetworkProblem, parse_network};
+pub use choice::{ClientFrom, TargetChoice};
 pub use config::{
     DialOptions, GatewayConfig, Keepalive, KeepaliveInvalid, SourcePort, SourcePortUnknown, TimeoutTooShort,
     sessions_within,
+};
+pub use destination::{
+    AllowedTarget, AllowedTargetProblem, AllowedTargets, ClaimedDestination, DestinationRefused,
 };
 pub use error::{AdmissionRefused, Blame, NoTarget, ServeError, SessionError};
 pub use gateway::{Drained, Gateway, Shutdown};

@@ -102,6 +102,8 @@ pub enum CloseReason {
     SourceRefused,
     /// The client's family has no target.
     NoTarget,
+    /// The destination that the header names is no allowed target.
+    DestinationRefused,
     /// The kernel refuses the announced client as a source.
     SourceUnusable,
     /// The client's port is taken or unknown, and policy is to keep it.
@@ -132,7 +134,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, to register labels before the first session.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Finished,
         Self::ConnectOnly,
         Self::PeerNotAllowed,
@@ -143,6 +145,7 @@ impl CloseReason {
         Self::HeaderTimeout,
         Self::SourceRefused,
         Self::NoTarget,
+        Self::DestinationRefused,
         Self::SourceUnusable,
         Self::PortUnavailable,
         Self::NotPermitted,
@@ -171,6 +174,7 @@ impl CloseReason {
             Self::HeaderTimeout => "header_timeout",
             Self::SourceRefused => "source_refused",
             Self::NoTarget => "no_target",
+            Self::DestinationRefused => "destination_refused",
             Self::SourceUnusable => "source_unusable",
             Self::PortUnavailable => "port_unavailable",
             Self::NotPermitted => "not_permitted",
@@ -197,6 +201,7 @@ impl CloseReason {
             | Self::HeaderIncomplete
             | Self::HeaderTimeout
             | Self::SourceRefused
+            | Self::DestinationRefused
             | Self::SourceUnusable
             | Self::PeerReset
             | Self::PeerLost => Blame::Peer,

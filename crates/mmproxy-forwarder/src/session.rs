@@ -10,12 +10,13 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::addr::{Family, PeerAddr};
-use crate::error::{NoTarget, SessionError};
+use crate::addr::PeerAddr;
+use crate::choice::ClientFrom;
+use crate::error::SessionError;
 use crate::gateway::Shared;
 use crate::observer::{Observer, SessionEstablished, SessionOpened};
 use crate::report::{CloseReason, OPENING_LEN, SessionReport};
-use crate::tcp::header::HeaderReadError;
+use crate::tcp::header::{Announcement, HeaderReadError};
 use crate::tcp::relay::Traffic;
 use crate::tcp::socket::{Socket, set_options};
 use crate::tcp::{dial, header, relay};
@@ -55,29 +56,33 @@ async fn flow(gateway: &Shared, peer: Socket, ledger: &mut Ledger) -> Result<(),
     // miss them.
     set_options(&SockRef::from(&*peer), config.dial.keepalive).map_err(HeaderReadError::Read)?;
     let mut payload = BytesMut::new();
-    let deadline = ledger.opened + config.header_timeout;
-    let announced = match header::read(&peer, &mut payload, &config.decode, deadline).await {
-        Ok(announced) => announced,
-        Err(error) => {
-            ledger.keep_opening(&payload);
-            if matches!(error, HeaderReadError::ConnectOnly) {
-                peer.finish();
+    let announced = match config.client_from {
+        ClientFrom::Peer => Announcement::of_peer(ledger.report.peer),
+        ClientFrom::Header => {
+            let deadline = ledger.opened + config.header_timeout;
+            match header::read(&peer, &mut payload, &config.decode, deadline).await {
+                Ok(announced) => announced,
+                Err(error) => {
+                    ledger.keep_opening(&payload);
+                    if matches!(error, HeaderReadError::ConnectOnly) {
+                        peer.finish();
+                    }
+                    return Err(error.into());
+                }
             }
-            return Err(error.into());
         }
     };
-    ledger.note_header(announced.version);
-    ledger.report.claimed = announced.client;
+    ledger.note_announced(announced);
 
     let dialed = match announced.client {
         Some(claimed) => {
             let source = config.sources.authorise(claimed, &gateway.own_addresses())?;
-            let target = config.targets.of(source.family()).ok_or(NoTarget { client: claimed })?;
+            let target = config.targets.of_client(source, announced.destination)?;
             ledger.report.target = Some(target);
             dial::connect_spoofed(source, target, &config.dial).await?
         }
         None => {
-            let target = config.targets.preferring(Family::of(ledger.report.peer.addr()));
+            let target = config.targets.of_balancer(ledger.report.peer)?;
             ledger.report.target = Some(target);
             dial::connect_plain(target, &config.dial).await?
         }
@@ -121,8 +126,9 @@ impl Ledger {
         self.report.opening = bytes[..bytes.len().min(OPENING_LEN)].to_vec();
     }
 
-    fn note_header(&mut self, version: mmproxy_codec::Version) {
-        self.report.header = Some(version);
+    fn note_announced(&mut self, announced: Announcement) {
+        self.report.header = announced.version;
+        self.report.claimed = announced.client;
         self.report.header_time = Some(self.opened.elapsed());
     }
 

@@ -7,16 +7,20 @@ use mmproxy_codec::{Command, DecodeOptions, Header, HeaderError, Outcome, Transp
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::addr::ClaimedSource;
+use crate::addr::{ClaimedSource, PeerAddr};
+use crate::destination::ClaimedDestination;
 use crate::errno;
 use crate::report::CloseReason;
 
-/// What a header says, as far as a TCP gateway is concerned.
+/// What is known of a client before it is dialed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Announcement {
-    pub(crate) version: Version,
+    /// `None`: no header was asked for.
+    pub(crate) version: Option<Version>,
     /// `None`: the connection is the balancer's own, or its client has no address that TCP could carry.
     pub(crate) client: Option<ClaimedSource>,
+    /// Where the client connected to; `None` wherever `client` is.
+    pub(crate) destination: Option<ClaimedDestination>,
 }
 
 /// Reads up to and including the header; what arrived behind it stays in `buffer`.
@@ -77,13 +81,20 @@ async fn receive(peer: &TcpStream, buffer: &mut BytesMut, wanted: usize) -> Resu
 
 impl Announcement {
     fn of(header: Header<'_>) -> Self {
-        let client = match (header.command(), header.transport()) {
-            (Command::Proxy, Transport::Stream) => header.source().map(ClaimedSource::new),
+        let (client, destination) = match (header.command(), header.transport()) {
+            (Command::Proxy, Transport::Stream) => {
+                (header.source().map(ClaimedSource::new), header.destination().map(ClaimedDestination::new))
+            }
             // LOCAL: "must use the real connection endpoints". Transports a TCP listener does not carry: "must
             // fall back" to the same (§2.2), as must UNKNOWN, UNSPEC and UNIX, which have no source.
-            (Command::Local, _) | (Command::Proxy, Transport::Unspec | Transport::Datagram) => None,
+            (Command::Local, _) | (Command::Proxy, Transport::Unspec | Transport::Datagram) => (None, None),
         };
-        Self { version: header.version(), client }
+        Self { version: Some(header.version()), client, destination }
+    }
+
+    /// The peer itself is the client.
+    pub(crate) fn of_peer(peer: PeerAddr) -> Self {
+        Self { version: None, client: Some(ClaimedSource::new(peer.addr())), destination: None }
     }
 }
 

@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use crate::addr::PeerAddr;
+use crate::addr::{PeerAddr, unmapped};
 use crate::errno;
 use crate::observer::{AcceptPaused, Observer};
 use crate::rate::RateLimited;
@@ -20,6 +20,8 @@ use crate::rate::RateLimited;
 pub struct Listener {
     socket: StdListener,
     address: SocketAddr,
+    /// Accepted connections have local addresses of their own, not `address`.
+    transparent: bool,
 }
 
 impl Listener {
@@ -35,18 +37,29 @@ impl Listener {
     ///
     /// [`BindError`] with the address and what the kernel said.
     pub fn bind(address: SocketAddr, backlog: u32) -> Result<Self, BindError> {
-        let listening = || -> io::Result<Self> {
-            // Not MPTCP: a peer that could only be reached by it has no business here, and every other one
-            // would pay for it.
-            let socket =
-                Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-            if address.is_ipv6() {
-                socket.set_only_v6(false)?;
+        let listening = || {
+            let socket = Self::socket(address)?;
+            Self::listen(socket, address, backlog, false)
+        };
+        listening().map_err(|error| BindError { address, error })
+    }
+
+    /// Listens on `address` and takes connections to other addresses and ports too, which a TPROXY rule of the
+    /// firewall sends here: a whole range of ports with one listener.
+    ///
+    /// Needs `CAP_NET_RAW` or `CAP_NET_ADMIN` (`IP_TRANSPARENT`, ip(7)).
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] with the address and what the kernel said; `PermissionDenied` without the capability.
+    pub fn bind_transparent(address: SocketAddr, backlog: u32) -> Result<Self, BindError> {
+        let listening = || {
+            let socket = Self::socket(address)?;
+            match address {
+                SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+                SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
             }
-            socket.set_reuse_address(true)?;
-            socket.bind(&address.into())?;
-            socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-            Self::adopt(socket.into())
+            Self::listen(socket, address, backlog, true)
         };
         listening().map_err(|error| BindError { address, error })
     }
@@ -60,7 +73,12 @@ impl Listener {
         if !SockRef::from(&socket).is_listener()? {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
         }
-        Self::adopt(socket)
+        let passed = SockRef::from(&socket);
+        let transparent = match passed.domain()? {
+            Domain::IPV6 => passed.ip_transparent_v6()?,
+            _ => passed.ip_transparent_v4()?,
+        };
+        Self::adopt(socket, transparent)
     }
 
     /// Where it listens, with the real port where 0 was asked for.
@@ -68,10 +86,27 @@ impl Listener {
         self.address
     }
 
-    fn adopt(socket: StdListener) -> io::Result<Self> {
+    fn socket(address: SocketAddr) -> io::Result<Socket> {
+        // Not MPTCP: a peer that could only be reached by it has no business here, and every other one would pay
+        // for it.
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        Ok(socket)
+    }
+
+    fn listen(socket: Socket, address: SocketAddr, backlog: u32, transparent: bool) -> io::Result<Self> {
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Self::adopt(socket.into(), transparent)
+    }
+
+    fn adopt(socket: StdListener, transparent: bool) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, transparent })
     }
 }
 
@@ -96,6 +131,7 @@ pub struct BindError {
 pub(crate) struct Acceptor {
     listener: TcpListener,
     address: SocketAddr,
+    transparent: bool,
     pauses: RateLimited,
 }
 
@@ -107,12 +143,19 @@ impl Acceptor {
         Ok(Self {
             listener: TcpListener::from_std(listener.socket)?,
             address: listener.address,
+            transparent: listener.transparent,
             pauses: RateLimited::per_minute(),
         })
     }
 
     pub(crate) const fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address that the peer of `stream` connected to.
+    pub(crate) fn reached_by(&self, stream: &TcpStream) -> SocketAddr {
+        let own = self.transparent.then(|| stream.local_addr().ok()).flatten();
+        own.map_or(self.address, unmapped)
     }
 
     /// The next connection, however many fail before it. Can be dropped and called again.
