@@ -157,6 +157,14 @@ impl Flags {
         self
     }
 
+    /// Gives no target on the command line: the header names it.
+    #[must_use]
+    pub fn without_targets(mut self) -> Self {
+        self.targets.clear();
+        self.played.clear();
+        self
+    }
+
     /// Adds a target that the test itself plays.
     #[must_use]
     pub fn and_before(mut self, target: &Target) -> Self {

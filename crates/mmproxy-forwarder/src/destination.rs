@@ -204,9 +204,14 @@ mod tests {
         ] {
             assert!(allowed.authorise(claim(inside)).is_ok(), "{inside}");
         }
-        for outside in
-            ["10.0.0.5:23", "10.0.1.5:19999", "10.0.1.5:20101", "10.0.1.6:20000", "[2001:db8::1]:82", "[fe00::1]:1"]
-        {
+        for outside in [
+            "10.0.0.5:23",
+            "10.0.1.5:19999",
+            "10.0.1.5:20101",
+            "10.0.1.6:20000",
+            "[2001:db8::1]:82",
+            "[fe00::1]:1",
+        ] {
             let destination = claim(outside).addr();
             let refused = Err(DestinationRefused::NotAllowed { destination });
             assert_eq!(allowed.authorise(claim(outside)), refused, "{outside}");
@@ -217,7 +222,10 @@ mod tests {
     fn what_nobody_can_connect_to_is_no_target_even_where_all_is_allowed() {
         let all = allowed("0.0.0.0/0 ::/0");
         for impossible in ["0.0.0.0:22", "224.0.0.1:22", "255.255.255.255:22", "[ff02::1]:22"] {
-            assert!(matches!(all.authorise(claim(impossible)), Err(DestinationRefused::Invalid(_))), "{impossible}");
+            assert!(
+                matches!(all.authorise(claim(impossible)), Err(DestinationRefused::Invalid(_))),
+                "{impossible}"
+            );
         }
         // No port is in no range.
         assert!(matches!(all.authorise(claim("10.0.0.1:0")), Err(DestinationRefused::NotAllowed { .. })));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use mmproxy_codec::TlvType;
-use mmproxy_forwarder::parse_network;
+use mmproxy_forwarder::{AllowedTarget, parse_network};
 use mmproxy_routing::{Mark, Priority, Settings, Table};
 
 /// Gives a server behind a load balancer the real client address.
@@ -68,8 +68,32 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "ADDR:PORT", required = true)]
     pub(crate) listen: Vec<SocketAddr>,
 
+    /// Take connections to other addresses and ports too, which a TPROXY rule sends here
+    #[arg(long)]
+    pub(crate) listen_transparent: bool,
+
     #[command(flatten)]
     pub(crate) targets: TargetArgs,
+
+    /// Connect to the destination that the header names, if --allow-target allows it
+    ///
+    /// -4 and -6 are then the targets of connections whose header names none, such as health checks.
+    #[arg(long, requires = "allow_target")]
+    pub(crate) target_from_header: bool,
+
+    /// Destination that a header may name, such as 10.0.0.5:22, 10.0.0.0/24:20000-20100 or [2001:db8::5]:22; repeatable
+    #[arg(long, value_name = "CIDR[:PORTS]", requires = "target_from_header")]
+    pub(crate) allow_target: Vec<AllowedTarget>,
+
+    /// Where the client's address comes from: a `header`, without which a connection is refused, or the `peer` itself
+    #[arg(
+        long,
+        value_enum,
+        default_value = "header",
+        value_name = "WHERE",
+        help_heading = "Who may connect"
+    )]
+    pub(crate) source: SourceArg,
 
     #[command(flatten)]
     pub(crate) path: ReturnPathArgs,
@@ -116,7 +140,7 @@ pub(crate) struct RunArgs {
 
 /// Where connections go.
 #[derive(Args, Clone, Copy, Debug)]
-#[group(required = true, multiple = true)]
+#[group(multiple = true)]
 pub(crate) struct TargetArgs {
     /// Target for IPv4 clients
     #[arg(short = '4', long, value_name = "IPV4:PORT")]
@@ -292,6 +316,15 @@ pub(crate) enum Routing {
     Off,
 }
 
+/// Where the client's address comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SourceArg {
+    /// The PROXY header in front of each connection
+    Header,
+    /// The connection: whoever connects is the client, and every byte is payload
+    Peer,
+}
+
 /// Which source port a spoofed connection has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SourcePortArg {
@@ -422,9 +455,14 @@ mod tests {
     }
 
     #[test]
-    fn one_target_is_needed_and_enough() {
-        assert!(run("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1").is_err());
-        assert!(run("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 -6 [::1]:22").is_ok());
+    fn a_target_from_the_header_needs_a_header_and_a_list_of_what_it_may_name() {
+        let from_header = "mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 --target-from-header";
+        assert!(run(from_header).is_err());
+        assert!(
+            run("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 -4 127.0.0.1:22 --allow-target 10.0.0.5:22").is_err()
+        );
+        let args = run(&format!("{from_header} --allow-target 10.0.0.0/8:20000-20100")).unwrap();
+        assert_eq!(args.allow_target, ["10.0.0.0/8:20000-20100".parse().unwrap()]);
     }
 
     #[test]

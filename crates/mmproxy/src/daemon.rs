@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use caps::Capability;
-use mmproxy_forwarder::{BindError, Gateway, Listener, Shutdown};
+use mmproxy_forwarder::{BindError, Gateway, Listener, Shutdown, TargetChoice};
 use mmproxy_routing::{Lease, Policy};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::oneshot;
@@ -61,11 +61,8 @@ pub(crate) fn run(settings: &Settings, console: &mut Console, until: Until) -> R
 
 /// Binds every listener before anything of the host is changed.
 fn bind(settings: &Settings) -> Result<Vec<Listener>, Failure> {
-    settings
-        .listen
-        .iter()
-        .map(|address| Listener::bind(*address, settings.backlog).map_err(not_bound))
-        .collect()
+    let bind = if settings.listen_transparent { Listener::bind_transparent } else { Listener::bind };
+    settings.listen.iter().map(|address| bind(*address, settings.backlog).map_err(not_bound)).collect()
 }
 
 /// Installs, or looks at, the return path, and claims it for this run.
@@ -75,18 +72,25 @@ async fn set_up(settings: &Settings, console: &mut Console) -> Result<Option<Lea
         Routing::Check => Policy::CheckOnly,
         Routing::Auto => Policy::Install,
     };
-    let plan = return_path::plan(settings.return_path, &settings.targets, console);
+    let plan = return_path::plan(settings.return_path, settings.families(), console);
     return_path::acquire(plan, policy, console).await.map(Some)
 }
 
 /// Tells what the targets answer and who may connect. A target that is down now may come up later, so nothing
 /// here keeps the gateway from serving.
 async fn announce(settings: &Settings, console: &mut Console) {
-    for finding in selfcheck::examine(&settings.targets, &settings.dial).await {
-        if finding.passed() {
-            console.fine(&finding);
-        } else {
-            console.always(&finding);
+    if let Some(targets) = settings.fixed_targets() {
+        for finding in selfcheck::examine(&targets, &settings.dial).await {
+            if finding.passed() {
+                console.fine(&finding);
+            } else {
+                console.always(&finding);
+            }
+        }
+    }
+    if let TargetChoice::FromHeader { allowed, .. } = &settings.targets {
+        for target in allowed.iter() {
+            console.fine(format_args!("[+] A header may name as its target: {target}"));
         }
     }
     if settings.allowed.is_empty() {

@@ -7,21 +7,24 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use mmproxy_forwarder::{
-    AllowList, AllowListError, DialOptions, GatewayConfig, SourceClass, SourcePolicy, SourcePort, Targets,
-    TargetsInvalid, TimeoutTooShort, sessions_within,
+    AllowList, AllowListError, ClientFrom, DialOptions, GatewayConfig, SourceClass, SourcePolicy, SourcePort,
+    TargetChoice, Targets, TargetsInvalid, TimeoutTooShort, sessions_within,
 };
+use mmproxy_routing::{Families, families_available};
 
-use crate::cli::{Routing, RunArgs, SourceKind, SourcePortArg, TargetArgs};
+use crate::cli::{Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
 use crate::exit::{Exit, Failure};
+use crate::return_path;
 
 /// What the gateway runs on.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) backlog: u32,
+    pub(crate) listen_transparent: bool,
     pub(crate) gateway: GatewayConfig,
     /// For the self-check: the same as the gateway's.
-    pub(crate) targets: Targets,
+    pub(crate) targets: TargetChoice,
     pub(crate) dial: DialOptions,
     /// For the start-up lines: who may connect.
     pub(crate) allowed: AllowList,
@@ -32,14 +35,18 @@ pub(crate) struct Settings {
 /// Turns the flags into settings, or tells every mistake in them at once.
 pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure> {
     let allowed = allowed(args)?;
-    let targets = targets(args.targets)?;
+    let targets = target_choice(args)?;
     let return_path = args.path.settings();
     let dial = DialOptions::new()
         .timeout(args.connect_timeout)
         .map_err(|error| too_short("--connect-timeout", error))?
         .mark(NonZeroU32::new(return_path.mark.get()))
         .source_port(source_port(args));
-    let gateway = GatewayConfig::new(allowed.clone(), targets)
+    let gateway = GatewayConfig::new(allowed.clone(), targets.clone())
+        .client_from(match args.source {
+            SourceArg::Header => ClientFrom::Header,
+            SourceArg::Peer => ClientFrom::Peer,
+        })
         .sources(
             args.allow_source.iter().fold(SourcePolicy::new(), |policy, kind| policy.allow(class(*kind))),
         )
@@ -51,12 +58,49 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
     Ok(Settings {
         listen: args.listen.clone(),
         backlog: args.backlog,
+        listen_transparent: args.listen_transparent,
         gateway,
         targets,
         dial,
         allowed,
         return_path,
         routing: args.routing,
+    })
+}
+
+impl Settings {
+    /// The targets that are known before a connection comes.
+    pub(crate) const fn fixed_targets(&self) -> Option<Targets> {
+        match &self.targets {
+            TargetChoice::Fixed(targets) => Some(*targets),
+            TargetChoice::FromHeader { others, .. } => *others,
+        }
+    }
+
+    /// The families that clients can be of. A header may name a target of either.
+    pub(crate) fn families(&self) -> Families {
+        match &self.targets {
+            TargetChoice::Fixed(targets) => return_path::families_of(targets),
+            TargetChoice::FromHeader { .. } => families_available(),
+        }
+    }
+}
+
+fn target_choice(args: &RunArgs) -> Result<TargetChoice, Failure> {
+    if !args.target_from_header {
+        return targets(args.targets).map(TargetChoice::Fixed);
+    }
+    if args.source == SourceArg::Peer {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--target-from-header needs a header, and --source peer asks for none",
+        )
+        .hint("name the target with -4 or -6"));
+    }
+    let given = args.targets.target_v4.is_some() || args.targets.target_v6.is_some();
+    Ok(TargetChoice::FromHeader {
+        allowed: args.allow_target.iter().cloned().collect(),
+        others: given.then(|| targets(args.targets)).transpose()?,
     })
 }
 
@@ -171,6 +215,22 @@ mod tests {
         assert_eq!(failure.exit(), Exit::Usage);
         let text = failure.to_string();
         assert!(text.contains("--allowed-subnets") && text.contains("--allow"), "{text}");
+    }
+
+    #[test]
+    fn one_target_is_needed_and_enough() {
+        let args = |line: &str| Cli::try_parse_from(line.split_whitespace()).unwrap().run;
+        let failure = run(&args("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1"), 1024).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("-4 127.0.0.1:22"), "{failure}");
+        assert!(run(&args("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 -6 [::1]:22"), 1024).is_ok());
+    }
+
+    #[test]
+    fn a_connection_without_header_names_no_target() {
+        let line = "mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 --target-from-header --allow-target 10.0.0.0/8 --source peer";
+        let failure = run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run, 1024).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
     }
 
     #[test]

@@ -11,10 +11,8 @@ use mmproxy_routing::{
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
-/// The plan that serves these targets. A host without IPv6 is served for IPv4 alone, and told so.
-pub(crate) fn plan(settings: Settings, targets: &Targets, console: &mut Console) -> Plan {
-    let mut families =
-        Families { v4: targets.of(Family::V4).is_some(), v6: targets.of(Family::V6).is_some() };
+/// The plan that serves `families`. A host without IPv6 is served for IPv4 alone, and told so.
+pub(crate) fn plan(settings: Settings, mut families: Families, console: &mut Console) -> Plan {
     if families.v6
         && let Some(off) = ipv6_off()
     {
@@ -22,6 +20,11 @@ pub(crate) fn plan(settings: Settings, targets: &Targets, console: &mut Console)
         families.v6 = false;
     }
     Plan::fwmark(settings, families)
+}
+
+/// The families of these targets.
+pub(crate) fn families_of(targets: &Targets) -> Families {
+    Families { v4: targets.of(Family::V4).is_some(), v6: targets.of(Family::V6).is_some() }
 }
 
 /// The families a command works on: those of this host, or what it was told.

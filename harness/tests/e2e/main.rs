@@ -9,6 +9,7 @@ mod exits;
 mod header;
 mod host;
 mod lifecycle;
+mod listening;
 mod refused;
 mod relay;
 mod resources;

@@ -148,10 +148,6 @@ impl Acceptor {
         })
     }
 
-    pub(crate) const fn local_addr(&self) -> SocketAddr {
-        self.address
-    }
-
     /// The address that the peer of `stream` connected to.
     pub(crate) fn reached_by(&self, stream: &TcpStream) -> SocketAddr {
         let own = self.transparent.then(|| stream.local_addr().ok()).flatten();

@@ -20,7 +20,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let targets = resolve::targets(args.targets)?;
     privileges::require_spoofing()?;
     let mut console = if args.json { Console::silent() } else { Console::stdout(false) };
-    let plan = return_path::plan(args.path.settings(), &targets, &mut console);
+    let plan = return_path::plan(args.path.settings(), return_path::families_of(&targets), &mut console);
     let dial = DialOptions::new().mark(NonZeroU32::new(args.path.mark.get()));
     let (observed, findings) = runtime::block_on(look(&plan, &targets, &dial))??;
 
