@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Promise: the real executable does what the end-to-end and interop tests claim, in network namespaces.
 #
-# Arguments go to the test runner, e.g. `ci/e2e.sh half_close`. Without any: all of them.
+# Arguments go to the test runner, e.g. `ci/e2e.sh relay::`. Without any: all of them.
 # Needs root or user namespaces; HAProxy and OpenSSH (ci/deps.sh). Touches nothing outside its own namespaces.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
