@@ -385,9 +385,7 @@ mod tests {
         let mapped = "[::ffff:192.0.2.1]:1".parse().unwrap();
         assert_eq!(Addresses::between(v4, v4).family(), Family::Inet);
         assert_eq!(Addresses::between(v6, v6).family(), Family::Inet6);
-        let Addresses::Inet6 { source, destination } = Addresses::between(v4, v6) else {
-            panic!("not promoted");
-        };
-        assert_eq!((SocketAddr::V6(source), SocketAddr::V6(destination)), (mapped, v6));
+        assert_eq!(Addresses::between(v4, v6), Addresses::between(mapped, v6));
+        assert_eq!(Addresses::between(v6, v4), Addresses::between(v6, mapped));
     }
 }

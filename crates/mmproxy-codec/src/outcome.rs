@@ -56,13 +56,10 @@ mod tests {
 
     #[test]
     fn need_more_counts_what_is_missing_and_never_says_zero() {
-        let missing = |have, need| match Outcome::<()>::need_more(have, need) {
-            Outcome::NeedMore(n) => n.get(),
-            Outcome::Complete { .. } => unreachable!("need_more is never complete"),
-        };
-        assert_eq!(missing(3, 16), 13);
-        assert_eq!(missing(16, 16), 1);
-        assert_eq!(missing(20, 16), 1);
+        let missing = |n| Outcome::<()>::NeedMore(NonZeroUsize::new(n).unwrap());
+        assert_eq!(Outcome::need_more(3, 16), missing(13));
+        assert_eq!(Outcome::need_more(16, 16), missing(1));
+        assert_eq!(Outcome::need_more(20, 16), missing(1));
     }
 
     #[test]

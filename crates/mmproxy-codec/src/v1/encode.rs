@@ -90,3 +90,15 @@ impl Write for Writer<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_shows_itself_as_bytes_and_as_text() {
+        let line = v1_unknown();
+        assert_eq!((line.as_ref(), line.as_str()), (b"PROXY UNKNOWN\r\n".as_slice(), "PROXY UNKNOWN\r\n"));
+        assert_eq!(std::format!("{line:?}"), "V1Line(\"PROXY UNKNOWN\\r\\n\")");
+    }
+}
