@@ -53,7 +53,7 @@ pub fn scratch() -> PathBuf {
 /// Whether the user 0 of this test is the machine's root, rather than an ordinary user in a user namespace.
 ///
 /// Some things only the machine's root can do: become one of several other users, for one.
-pub fn is_machine_root() -> bool {
+pub(crate) fn is_machine_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").expect("/proc is mounted");
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }

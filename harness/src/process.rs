@@ -95,11 +95,6 @@ impl Program {
         self.output.lock().lines.iter().map(|(_, line)| format!("{line}\n")).collect()
     }
 
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
     /// Its number.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -1,9 +1,8 @@
 //! The server behind the gateway, played by the test.
 
-use std::io::{self, ErrorKind, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread;
 
 use socket2::SockRef;
 
@@ -67,18 +66,6 @@ impl Target {
         }
     }
 
-    /// From now on answers each client by itself: the address it sees in a line, then whatever it is sent, as it comes.
-    pub fn greet_and_echo(self) -> SocketAddr {
-        self.listener.set_nonblocking(false).expect("a socket");
-        thread::spawn(move || {
-            for stream in self.listener.incoming() {
-                let Ok(stream) = stream else { continue };
-                thread::spawn(move || greet_and_echo(&stream).ok());
-            }
-        });
-        self.address
-    }
-
     /// The listening socket, for a gateway that clears it of what its self-check left there.
     pub(crate) fn listener(&self) -> Arc<TcpListener> {
         Arc::clone(&self.listener)
@@ -101,17 +88,4 @@ pub(crate) fn try_accept(listener: &TcpListener) -> Option<Connection> {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         Err(error) => panic!("accept: {error}"),
     }
-}
-
-/// The line that a [`greeting`](Target::greet_and_echo) target sends to the client it sees at `address`.
-pub fn greeting(address: SocketAddr) -> String {
-    format!("hello {address}\n")
-}
-
-/// Ends without a word when the client does: a self-check connects and is gone at once.
-fn greet_and_echo(stream: &TcpStream) -> io::Result<()> {
-    let mut writer = stream;
-    writer.write_all(greeting(stream.peer_addr()?).as_bytes())?;
-    io::copy(&mut &*stream, &mut writer)?;
-    stream.shutdown(Shutdown::Write)
 }
