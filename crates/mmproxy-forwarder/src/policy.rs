@@ -26,6 +26,9 @@ impl SourcePolicy {
     }
 
     /// Lets addresses of `class` through as well.
+    ///
+    /// The kernel has the last word: it connects from 0.0.0.0, ::, multicast and broadcast addresses as from one
+    /// of its own, so dial refuses them whatever is allowed here.
     #[must_use]
     pub const fn allow(self, class: SourceClass) -> Self {
         Self { allowed: self.allowed | class.bit() }
