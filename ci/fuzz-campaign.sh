@@ -33,17 +33,17 @@ campaign() {
     keep "$target"
 }
 
-# Replaces a corpus by the minimised one. Seeds that survive keep their name: it says what they are.
+# Replaces a corpus by the minimised one. Seeds with a name stay, whatever they reach: they say what they are.
 keep() {
-    local target=$1 input seed
-    declare -A names=()
-    for seed in "fuzz/corpus/$target"/*; do
-        names[$(sha1sum <"$seed")]=${seed##*/}
-    done
+    local target=$1 input
     rm -rf "fuzz/work/$target.new"
     mkdir "fuzz/work/$target.new"
-    for input in "fuzz/work/$target.min"/*; do
-        cp "$input" "fuzz/work/$target.new/${names[$(sha1sum <"$input")]:-${input##*/}}"
+    cp "fuzz/work/$target.min"/* "fuzz/work/$target.new/"
+    for input in "fuzz/corpus/$target"/*; do
+        # libFuzzer names inputs by their SHA-1, and seeds among them by that of the same bytes.
+        [[ ${input##*/} =~ ^[0-9a-f]{40}$ ]] && continue
+        rm -f "fuzz/work/$target.new/$(sha1sum <"$input" | cut -d ' ' -f 1)"
+        cp "$input" "fuzz/work/$target.new/"
     done
     rm -rf "fuzz/corpus/$target"
     mv "fuzz/work/$target.new" "fuzz/corpus/$target"
