@@ -341,11 +341,11 @@ pub(crate) enum SourcePortArg {
 pub(crate) enum SourceKind {
     /// 127.0.0.0/8 and ::1
     Loopback,
-    /// 0.0.0.0/8 and ::
+    /// 0.0.0.0/8 and ::; the kernel turns 0.0.0.0 and :: into a loopback address, which is refused all the same
     Unspecified,
-    /// 224.0.0.0/4 and ff00::/8
+    /// 224.0.0.0/4 and ff00::/8; the kernel connects from none, so such a session then ends as source_unusable
     Multicast,
-    /// 255.255.255.255
+    /// 255.255.255.255 and broadcast addresses of this host's networks; the same
     Broadcast,
     /// 169.254.0.0/16 and fe80::/10
     LinkLocal,
