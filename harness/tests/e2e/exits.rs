@@ -25,7 +25,7 @@ fn a_wrong_command_line_is_64() {
             ("", "--listen"),
             ("--no-such-flag", "--no-such-flag"),
             ("no-such-command", "no-such-command"),
-            ("--allow 10.0.0.2 -l 0.0.0.0:0", "--target-v4"),
+            ("--allow 10.0.0.2 -l 0.0.0.0:0", "-4 127.0.0.1:22"),
             ("--allow 10.0.0.2 -l nowhere -4 127.0.0.1:22", "nowhere"),
             ("--allow 10.0.0.2 -l 0.0.0.0:0 -4 [::1]:22", "[::1]:22"),
             ("--allow 10.0.0.2 -l 0.0.0.0:0 -6 127.0.0.1:22", "127.0.0.1:22"),
