@@ -34,7 +34,7 @@ fn a_wrong_command_line_is_64() {
             ("--allow 10.0.0.2 -l 0.0.0.0:0 -4 127.0.0.1:22 --header-timeout 1s", "--header-timeout"),
             ("--allow 10.0.0.2 -l 0.0.0.0:0 -4 127.0.0.1:22 --source-port odd", "odd"),
             ("probe --via 127.0.0.1:2222", "--source"),
-            ("check", "--target-v4"),
+            ("check", "-4 127.0.0.1:22"),
         ];
         for (line, part) in lines {
             let finished = mmproxy_in_a_network(line).expect_code(64);

@@ -51,8 +51,9 @@ fn a_destination_outside_the_list_is_refused_before_a_socket_exists() {
         let fixed = Target::listen(&net.gateway, addr("127.0.0.1:0"));
         let forbidden = Target::listen(&net.gateway, SocketAddr::new(V4.gateway(), 0));
         let allowed = format!("10.0.0.0/8:{}", if forbidden.address().port() == 80 { 81 } else { 80 });
+        // Of several refusals at once, which is logged is chance; with --verbose it is all of them.
         let gateway = Gateway::before(&net, &fixed)
-            .with(["--target-from-header", "--allow-target", &allowed])
+            .with(["--verbose", "--target-from-header", "--allow-target", &allowed])
             .start();
         let balancer = Balancer::of(&net);
         for destination in [forbidden.address(), fixed.address(), addr("192.0.2.1:80")] {
