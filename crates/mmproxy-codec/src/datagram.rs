@@ -20,7 +20,7 @@ use crate::{spp, v2};
 /// dropped then.
 #[inline]
 pub fn decode_datagram(datagram: &[u8]) -> Result<(Header<'_>, usize), HeaderError> {
-    decode_datagram_with(datagram, &DecodeOptions::new())
+    decode_datagram_with(datagram, const { &DecodeOptions::new() })
 }
 
 /// [`decode_datagram`] with options.

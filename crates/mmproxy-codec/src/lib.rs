@@ -108,7 +108,7 @@ pub use v2::vendor::Alibaba;
 /// aborted. That more bytes are needed is an [`Outcome`], not an error.
 #[inline]
 pub fn decode(input: &[u8]) -> Result<Outcome<Header<'_>>, HeaderError> {
-    decode_with(input, &DecodeOptions::new())
+    decode_with(input, const { &DecodeOptions::new() })
 }
 
 /// [`decode`] with options.
