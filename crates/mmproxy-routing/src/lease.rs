@@ -13,7 +13,8 @@ use crate::error::RoutingError;
 use crate::ledger::Lifetime;
 use crate::observe::observe;
 use crate::plan::Plan;
-use crate::remove::{Removal, settle};
+use crate::remove::{Removal, settle, sweep};
+use crate::rtnl::Rtnl;
 
 /// A running instance's claim on the objects of its plan.
 ///
@@ -38,7 +39,11 @@ impl Lease {
         let _lock = Lock::take().await?;
         let announcement = Announcement::make(&plan)?;
         let applied = match policy {
-            Policy::Install => install(&plan, Lifetime::Leased).await?,
+            Policy::Install => {
+                // First what killed instances left behind and nobody needs, this one included: it may be in the way.
+                sweep(&Rtnl::open()?, &running().await?, None).await?;
+                install(&plan, Lifetime::Leased).await?
+            }
             Policy::CheckOnly => observe(&plan).await?.into_iter().map(Applied::looked_at).collect(),
         };
         Ok(Self { plan, applied, announcement })

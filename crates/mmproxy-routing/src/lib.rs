@@ -33,7 +33,7 @@ pub use error::{Blame, RoutingError};
 pub use family::{Ipv6Off, families_available, ipv6_off};
 pub use lease::{Lease, Policy};
 pub use lookup::{Question, Route, Verdict, lookup};
-pub use mode::{Families, Family, Mark, Mode, Priority, SettingError, Settings, Table};
+pub use mode::{Families, Family, Mark, Mode, Priority, SettingError, Settings, Table, Transport};
 pub use observe::{Observed, Owner, State, observe};
 pub use plan::Plan;
 pub use remove::{InUse, Kept, KeptReason, Removal, remove};

@@ -7,7 +7,7 @@ use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::route::RouteAttribute;
 
 use crate::error::RoutingError;
-use crate::mode::Mark;
+use crate::mode::{Mark, Transport};
 use crate::rtnl::{KernelRoute, Rtnl, prefix, question};
 
 /// Asks the kernel where it would send a packet (`ip route get`), in the calling thread's network namespace.
@@ -32,6 +32,9 @@ pub(crate) async fn ask(rtnl: &Rtnl, packet: &Question) -> Result<Option<Route>,
     if let Some(mark) = packet.mark {
         message.attributes.push(RouteAttribute::Mark(mark.get()));
     }
+    if let Some((transport, port)) = packet.source_port {
+        message.attributes.extend([RouteAttribute::IpProto(transport.number()), RouteAttribute::Sport(port)]);
+    }
     if let Some(name) = &packet.input {
         let index = if_nametoindex(name.as_str()).map_err(|errno| {
             RoutingError::kernel(format!("find interface {name}"), io::Error::from(errno))
@@ -51,6 +54,8 @@ pub struct Question {
     pub source: Option<IpAddr>,
     /// The mark it carries.
     pub mark: Option<Mark>,
+    /// The port it is sent from.
+    pub source_port: Option<(Transport, u16)>,
     /// The interface it came in by; `None` for a packet of this host.
     pub input: Option<String>,
 }
@@ -59,7 +64,7 @@ impl Question {
     /// A packet of this host to `destination`, without a mark.
     #[must_use]
     pub const fn to(destination: IpAddr) -> Self {
-        Self { destination, source: None, mark: None, input: None }
+        Self { destination, source: None, mark: None, source_port: None, input: None }
     }
 }
 

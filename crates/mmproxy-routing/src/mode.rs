@@ -1,6 +1,7 @@
 //! What an operator chooses about the return path: mode, mark, table, rule priority, families.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, ParseIntError};
 use std::str::FromStr;
 
@@ -12,13 +13,48 @@ pub enum Mode {
     /// mark back to this machine. Serves every address of this host; needs no netfilter.
     #[default]
     Fwmark,
+    /// Whatever the loopback addresses send to somebody else comes back. For targets on loopback addresses.
+    Source,
+    /// Whatever a port sends comes back. For UDP servers, also those bound to the wildcard address.
+    Port,
 }
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fwmark => f.write_str("fwmark"),
+            Self::Source => f.write_str("source"),
+            Self::Port => f.write_str("port"),
         }
+    }
+}
+
+/// The transport protocol of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    /// The number in the IP header.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+/// As `ip` writes it.
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
     }
 }
 
@@ -193,6 +229,15 @@ impl Family {
     }
 }
 
+impl From<IpAddr> for Family {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -264,6 +309,14 @@ pub enum SettingError {
     /// A priority behind the main table.
     #[error("priority {0} comes after the main table, which would send the replies away: choose 1 to 32765")]
     PriorityAfterMain(u32),
+    /// A target without an address of its own.
+    #[error(
+        "{0} is not an address that answers can come from: name the one that clients are to be answered from"
+    )]
+    TargetUnspecified(SocketAddr),
+    /// A target without a port.
+    #[error("{0} has no port to know its answers by")]
+    TargetPortZero(SocketAddr),
 }
 
 fn number(text: &str) -> Result<u32, SettingError> {

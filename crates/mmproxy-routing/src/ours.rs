@@ -14,8 +14,13 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// Looks through the whole network namespace, whose rules the caller has listed already.
-    pub(crate) async fn find(rtnl: &Rtnl, rules: &[KernelRule]) -> Result<Self, RoutingError> {
+    /// Looks through the whole network namespace.
+    pub(crate) async fn find(rtnl: &Rtnl) -> Result<Self, RoutingError> {
+        Self::among(&rtnl.all_rules().await?, rtnl).await
+    }
+
+    /// The same where the caller has listed the rules already.
+    pub(crate) async fn among(rules: &[KernelRule], rtnl: &Rtnl) -> Result<Self, RoutingError> {
         let mut ours = Self { rules: rules.iter().filter_map(our_rule).collect(), routes: Vec::new() };
         for family in Families::BOTH.iter() {
             for lifetime in [Lifetime::Leased, Lifetime::Permanent] {
@@ -58,7 +63,11 @@ pub(crate) fn our_rule(rule: &KernelRule) -> Option<(Rule, Lifetime)> {
 
 /// The planned route that this is, if it is one of ours.
 pub(crate) fn our_route(route: &KernelRoute) -> Option<(LocalRoute, Ledger)> {
-    let planned = LocalRoute { family: route.family, table: Table::new(route.table).ok()? };
+    let planned = LocalRoute {
+        family: route.family,
+        source: route.preferred_source,
+        table: Table::new(route.table).ok()?,
+    };
     if !route.serves(&planned) {
         return None;
     }

@@ -1,8 +1,11 @@
 //! What must be in a network namespace for replies to come back, as data.
 
-use std::fmt;
+mod written;
 
-use crate::mode::{Families, Family, Mode, Settings};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use crate::mode::{Families, Family, Mode, SettingError, Settings, Transport};
 use crate::step::{LocalRoute, Rule, Selector, Step, Sysctl};
 
 /// The objects of one return path, in the order in which an operator would make them.
@@ -11,17 +14,25 @@ use crate::step::{LocalRoute, Rule, Selector, Step, Sysctl};
 /// ([`observe`](crate::observe)), applied and removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    mode: Mode,
+    recipe: Recipe,
     settings: Settings,
-    families: Families,
     steps: Vec<Step>,
+}
+
+/// All that a plan is made from, beside its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recipe {
+    Fwmark(Families),
+    Source(Families),
+    Port { transport: Transport, v4: Option<SocketAddrV4>, v6: Option<SocketAddrV6> },
 }
 
 impl Plan {
     /// The return path for targets on any address of this host: replies inherit the mark of the spoofed SYN.
+    ///
+    /// For TCP. A UDP socket inherits no mark.
     #[must_use]
     pub fn fwmark(settings: Settings, families: Families) -> Self {
-        let Settings { mark, table, priority } = settings;
         let mut steps = Vec::new();
         if families.v4 || families.v6 {
             // An IPv4 name, but it is the switch for IPv6 sockets too.
@@ -34,16 +45,60 @@ impl Plan {
             steps.push(Step::Sysctl(Sysctl::FwmarkReflectV6));
         }
         for family in families.iter() {
-            steps.push(Step::Rule(Rule { family, selector: Selector::Fwmark(mark), table, priority }));
-            steps.push(Step::LocalRoute(LocalRoute { family, table }));
+            steps.extend(rule_and_route(&settings, family, Selector::Fwmark(settings.mark), None));
         }
-        Self { mode: Mode::Fwmark, settings, families, steps }
+        Self { recipe: Recipe::Fwmark(families), settings, steps }
+    }
+
+    /// The return path for targets on the loopback addresses: whatever they send to somebody else comes back.
+    ///
+    /// For TCP, and for UDP where the target is bound to the loopback address. Needs no mark and no switch, and
+    /// catches every packet from a loopback address to one that is not this host's.
+    #[must_use]
+    pub fn source(settings: Settings, families: Families) -> Self {
+        let steps = families
+            .iter()
+            .flat_map(|family| rule_and_route(&settings, family, Selector::FromLoopback, None))
+            .collect();
+        Self { recipe: Recipe::Source(families), settings, steps }
+    }
+
+    /// The return path for one server in each family, known by its port: whatever is sent from that port comes back.
+    ///
+    /// For UDP, also where the server is bound to the wildcard address: it answers from the address of `v4` and `v6`
+    /// then, as if it had been asked there. Its answers to clients that asked it directly are caught as well.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingError::TargetUnspecified`], [`SettingError::TargetPortZero`].
+    pub fn port(
+        settings: Settings,
+        transport: Transport,
+        v4: Option<SocketAddrV4>,
+        v6: Option<SocketAddrV6>,
+    ) -> Result<Self, SettingError> {
+        let mut steps = Vec::new();
+        for target in v4.map(SocketAddr::V4).into_iter().chain(v6.map(SocketAddr::V6)) {
+            if target.ip().is_unspecified() {
+                return Err(SettingError::TargetUnspecified(target));
+            }
+            if target.port() == 0 {
+                return Err(SettingError::TargetPortZero(target));
+            }
+            let selector = Selector::SourcePort { transport, port: target.port() };
+            steps.extend(rule_and_route(&settings, target.ip().into(), selector, Some(target.ip())));
+        }
+        Ok(Self { recipe: Recipe::Port { transport, v4, v6 }, settings, steps })
     }
 
     /// The mode it was made for.
     #[must_use]
     pub const fn mode(&self) -> Mode {
-        self.mode
+        match self.recipe {
+            Recipe::Fwmark(_) => Mode::Fwmark,
+            Recipe::Source(_) => Mode::Source,
+            Recipe::Port { .. } => Mode::Port,
+        }
     }
 
     /// The numbers it was made with.
@@ -55,7 +110,10 @@ impl Plan {
     /// The families it serves.
     #[must_use]
     pub const fn families(&self) -> Families {
-        self.families
+        match self.recipe {
+            Recipe::Fwmark(families) | Recipe::Source(families) => families,
+            Recipe::Port { v4, v6, .. } => Families { v4: v4.is_some(), v6: v6.is_some() },
+        }
     }
 
     /// Its objects, in order.
@@ -92,29 +150,6 @@ impl Plan {
     pub(crate) fn shares_routes(&self, other: &Self) -> bool {
         self.routes().any(|route| other.routes().any(|theirs| theirs == route))
     }
-
-    /// The plan in the few characters that a running instance announces; [`Plan::read`] makes it again.
-    pub(crate) fn written(&self) -> String {
-        let Settings { mark, table, priority } = self.settings;
-        let families: String = self.families.iter().map(Family::digit).collect();
-        format!("{}:{mark}:{table}:{priority}:{families}", self.mode)
-    }
-
-    /// The plan that [`Plan::written`] wrote; `None` for what no plan of this version writes.
-    pub(crate) fn read(written: &str) -> Option<Self> {
-        let mut fields = written.split(':');
-        let mut next = || fields.next();
-        let mode = next()?;
-        let settings = Settings {
-            mark: next()?.parse().ok()?,
-            table: next()?.parse().ok()?,
-            priority: next()?.parse().ok()?,
-        };
-        let digits = next()?;
-        let families = Families { v4: digits.contains('4'), v6: digits.contains('6') };
-        let plan = (mode == Mode::Fwmark.to_string()).then(|| Self::fwmark(settings, families))?;
-        (plan.written() == written).then_some(plan)
-    }
 }
 
 /// One command a line, each of which an operator could type.
@@ -124,8 +159,23 @@ impl fmt::Display for Plan {
     }
 }
 
+/// What `selector` picks is looked up in our table, where everything is local.
+fn rule_and_route(
+    settings: &Settings,
+    family: Family,
+    selector: Selector,
+    source: Option<IpAddr>,
+) -> [Step; 2] {
+    let Settings { table, priority, .. } = *settings;
+    [
+        Step::Rule(Rule { family, selector, table, priority }),
+        Step::LocalRoute(LocalRoute { family, source, table }),
+    ]
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use proptest::option;
     use proptest::prelude::*;
 
     use super::*;
@@ -159,6 +209,39 @@ mod tests {
     }
 
     #[test]
+    fn source_and_port_as_an_operator_would_type_them() {
+        assert_eq!(
+            Plan::source(Settings::default(), Families::BOTH).to_string(),
+            "ip rule add from 127.0.0.0/8 iif lo lookup 100 priority 100\n\
+             ip route add local default dev lo table 100\n\
+             ip -6 rule add from ::1/128 iif lo lookup 100 priority 100\n\
+             ip -6 route add local default dev lo table 100\n"
+        );
+        let port = Plan::port(
+            Settings::default(),
+            Transport::Udp,
+            Some("10.0.0.1:53".parse().unwrap()),
+            Some("[::1]:53".parse().unwrap()),
+        );
+        assert_eq!(
+            port.unwrap().to_string(),
+            "ip rule add iif lo ipproto udp sport 53 lookup 100 priority 100\n\
+             ip route add local default dev lo src 10.0.0.1 table 100\n\
+             ip -6 rule add iif lo ipproto udp sport 53 lookup 100 priority 100\n\
+             ip -6 route add local default dev lo src ::1 table 100\n"
+        );
+    }
+
+    #[test]
+    fn a_port_plan_needs_a_real_target() {
+        let plan = |target: &str| {
+            Plan::port(Settings::default(), Transport::Udp, Some(target.parse().unwrap()), None)
+        };
+        assert!(matches!(plan("0.0.0.0:53"), Err(SettingError::TargetUnspecified(_))));
+        assert!(matches!(plan("127.0.0.1:0"), Err(SettingError::TargetPortZero(_))));
+    }
+
+    #[test]
     fn no_family_needs_nothing() {
         assert_eq!(Plan::fwmark(Settings::default(), Families { v4: false, v6: false }).steps(), []);
     }
@@ -178,27 +261,7 @@ mod tests {
         );
     }
 
-    #[test]
-    fn an_unknown_announcement_is_no_plan() {
-        for written in [
-            "",
-            "fwmark",
-            "fwmark:0x0:100:100:4",
-            "fwmark:0x7b:100:100:4:",
-            "other:0x7b:100:100:46",
-            "fwmark:123:100:100:4",
-        ] {
-            assert_eq!(Plan::read(written), None, "{written}");
-        }
-    }
-
     proptest! {
-        /// What an instance announces is the plan that the others read.
-        #[test]
-        fn writing_and_reading_agree(plan in plans()) {
-            prop_assert_eq!(Plan::read(&plan.written()), Some(plan));
-        }
-
         /// Each step is one command, and its way back is the same command with the opposite verb.
         #[test]
         fn each_step_has_its_way_back(plan in plans()) {
@@ -210,15 +273,26 @@ mod tests {
         }
     }
 
-    fn plans() -> impl Strategy<Value = Plan> {
-        (1..=u32::MAX, 256..=u32::MAX, 1..=Priority::LAST, any::<(bool, bool)>()).prop_map(
-            |(mark, table, priority, (v4, v6))| {
-                let settings = Settings {
-                    mark: Mark::new(mark).unwrap(),
-                    table: Table::new(table).unwrap(),
-                    priority: Priority::new(priority).unwrap(),
-                };
-                Plan::fwmark(settings, Families { v4, v6 })
+    pub(super) fn plans() -> impl Strategy<Value = Plan> {
+        let settings =
+            (1..=u32::MAX, 256..=u32::MAX, 1..=Priority::LAST).prop_map(|(mark, table, priority)| Settings {
+                mark: Mark::new(mark).unwrap(),
+                table: Table::new(table).unwrap(),
+                priority: Priority::new(priority).unwrap(),
+            });
+        let families = any::<(bool, bool)>().prop_map(|(v4, v6)| Families { v4, v6 });
+        let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
+        let v4 = option::of(
+            (1..=u32::MAX, 1..=u16::MAX).prop_map(|(ip, port)| SocketAddrV4::new(ip.into(), port)),
+        );
+        let v6 = option::of(
+            (1..=u128::MAX, 1..=u16::MAX).prop_map(|(ip, port)| SocketAddrV6::new(ip.into(), port, 0, 0)),
+        );
+        (0..3, settings, families, (transport, v4, v6)).prop_map(
+            |(kind, settings, families, (transport, v4, v6))| match kind {
+                0 => Plan::fwmark(settings, families),
+                1 => Plan::source(settings, families),
+                _ => Plan::port(settings, transport, v4, v6).unwrap(),
             },
         )
     }

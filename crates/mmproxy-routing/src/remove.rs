@@ -30,22 +30,8 @@ pub async fn remove(plan: &Plan, in_use: InUse) -> Result<Removal, RoutingError>
 /// With `torn_down`, what `setup` made of the plan goes too.
 pub(crate) async fn settle(plan: &Plan, torn_down: Option<InUse>) -> Result<Removal, RoutingError> {
     let rtnl = Rtnl::open()?;
-    let before = Scene::look(&rtnl, plan).await?;
     let instances = running().await?;
-    let force = torn_down == Some(InUse::Remove);
-
-    // What an instance needs whose announcement we cannot read is unknown: nothing goes then, unless forced.
-    let changes = if force || instances.iter().all(|instance| instance.plan.is_some()) {
-        let live: Vec<Plan> = instances.iter().filter_map(|instance| instance.plan.clone()).collect();
-        let claims = Claims { live: &live, torn_down: torn_down.map(|_| plan), force };
-        to_settle(&before.ours, &claims, as_we_left_it)
-    } else {
-        Vec::new()
-    };
-    // A failure ends it without putting anything back: what is still there is still on record.
-    for change in &changes {
-        change.make(&rtnl).await?;
-    }
+    let changes = sweep(&rtnl, &instances, torn_down.map(|in_use| (plan, in_use))).await?;
     let after = Scene::look(&rtnl, plan).await?;
 
     let stays =
@@ -58,6 +44,27 @@ pub(crate) async fn settle(plan: &Plan, torn_down: Option<InUse>) -> Result<Remo
     }
     let kept = after.observed.into_iter().filter_map(|found| Kept::read(found, &instances)).collect();
     Ok(Removal { removed, kept })
+}
+
+/// Removes all objects of ours that nobody claims. The caller holds the lock.
+pub(crate) async fn sweep(
+    rtnl: &Rtnl,
+    instances: &[Instance],
+    torn_down: Option<(&Plan, InUse)>,
+) -> Result<Vec<Change>, RoutingError> {
+    let force = torn_down.is_some_and(|(_, in_use)| in_use == InUse::Remove);
+    if !force && instances.iter().any(|instance| instance.plan.is_none()) {
+        // What an instance needs whose announcement we cannot read is unknown: nothing goes.
+        return Ok(Vec::new());
+    }
+    let live: Vec<Plan> = instances.iter().filter_map(|instance| instance.plan.clone()).collect();
+    let claims = Claims { live: &live, torn_down: torn_down.map(|(plan, _)| plan), force };
+    let changes = to_settle(&Ours::find(rtnl).await?, &claims, as_we_left_it);
+    // A failure ends it without putting anything back: what is still there is still on record.
+    for change in &changes {
+        change.make(rtnl).await?;
+    }
+    Ok(changes)
 }
 
 /// Whether a switch has the value we gave it. If it has another by now, somebody else cares about it.

@@ -51,8 +51,14 @@ impl Rtnl {
         Ok(Self { handle, connection: tokio::spawn(connection) })
     }
 
-    /// Every policy rule of a family, in the order in which the kernel tries them.
-    pub(crate) async fn rules(&self, family: Family) -> Result<Vec<KernelRule>, RoutingError> {
+    /// Every policy rule, in the order in which the kernel tries those of a family.
+    pub(crate) async fn all_rules(&self) -> Result<Vec<KernelRule>, RoutingError> {
+        let mut rules = self.rules(Family::V4).await?;
+        rules.append(&mut self.rules(Family::V6).await?);
+        Ok(rules)
+    }
+
+    async fn rules(&self, family: Family) -> Result<Vec<KernelRule>, RoutingError> {
         let mut request = RuleMessage::default();
         request.header.family = family.into();
         let found = self.dump(RouteNetlinkMessage::GetRule(request), "list the policy rules").await?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::error::RoutingError;
 use crate::ledger::Lifetime;
 use crate::lookup::{Question, ask};
-use crate::mode::{Families, Family};
+use crate::mode::Family;
 use crate::observe::{Observed, Owner, State};
 use crate::ours::{Ours, our_route, our_rule};
 use crate::plan::Plan;
@@ -23,11 +23,8 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn look(rtnl: &Rtnl, plan: &Plan) -> Result<Self, RoutingError> {
-        let mut rules = Vec::new();
-        for family in Families::BOTH.iter() {
-            rules.extend(rtnl.rules(family).await?);
-        }
-        let ours = Ours::find(rtnl, &rules).await?;
+        let rules = rtnl.all_rules().await?;
+        let ours = Ours::among(&rules, rtnl).await?;
         let mut found = Found { ours: &ours, rules, routes: Vec::new() };
         for route in plan.routes() {
             found.routes.extend(rtnl.routes(route.family, Filter::Table(route.table.get())).await?);
@@ -80,13 +77,18 @@ impl Found<'_> {
     /// What the kernel would really do where rule and route are in place: an earlier rule, about all packets or some,
     /// may send the replies elsewhere.
     async fn overridden(&self, wanted: &Rule, rtnl: &Rtnl) -> Result<Option<State>, RoutingError> {
-        let leads_here = LocalRoute { family: wanted.family, table: wanted.table };
+        let leads_here = LocalRoute { family: wanted.family, source: None, table: wanted.table };
         if !self.routes.iter().any(|route| route.serves(&leads_here)) {
             return Ok(None);
         }
         let client = sample_client(wanted.family);
-        let Selector::Fwmark(mark) = wanted.selector;
-        let answer = ask(rtnl, &Question { mark: Some(mark), ..Question::to(client) }).await?;
+        let mut reply = Question::to(client);
+        match wanted.selector {
+            Selector::Fwmark(mark) => reply.mark = Some(mark),
+            Selector::FromLoopback => reply.source = Some(loopback(wanted.family)),
+            Selector::SourcePort { transport, port } => reply.source_port = Some((transport, port)),
+        }
+        let answer = ask(rtnl, &reply).await?;
         let way = match &answer {
             Some(route) if route.is_local() => return Ok(None),
             Some(route) => format!(
@@ -130,6 +132,19 @@ impl Found<'_> {
         if let Some(foreign) = table.iter().find(|route| !route.is_local()) {
             return State::Different {
                 found: format!("table {} leads elsewhere already: `{foreign}`", wanted.table),
+                cure: "choose a table of your own (--table)",
+            };
+        }
+        // Two local defaults with different sources are two different answers: only one is ever given. And ours for
+        // another source goes with its own plan, whoever else relies on it.
+        let other_source = table.iter().find(|route| {
+            route.destination.is_none()
+                && route.preferred_source != wanted.source
+                && (wanted.source.is_some() || our_route(route).is_some())
+        });
+        if let Some(route) = other_source {
+            return State::Different {
+                found: format!("table {} is in use for another source address: `{route}`", wanted.table),
                 cure: "choose a table of your own (--table)",
             };
         }
@@ -180,6 +195,13 @@ const fn sample_client(family: Family) -> IpAddr {
     match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+const fn loopback(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
     }
 }
 

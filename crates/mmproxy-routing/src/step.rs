@@ -1,8 +1,9 @@
 //! One object of a return path, printed as the command an operator could type.
 
 use std::fmt;
+use std::net::IpAddr;
 
-use crate::mode::{Family, Mark, Priority, Table};
+use crate::mode::{Family, Mark, Priority, Table, Transport};
 
 /// One object that must be in the network namespace for replies to come back.
 ///
@@ -127,7 +128,15 @@ impl Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} lookup {} priority {}", self.selector, self.table, self.priority)
+        match (&self.selector, self.family) {
+            (Selector::Fwmark(mark), _) => write!(f, "fwmark {mark}")?,
+            (Selector::FromLoopback, Family::V4) => f.write_str("from 127.0.0.0/8 iif lo")?,
+            (Selector::FromLoopback, Family::V6) => f.write_str("from ::1/128 iif lo")?,
+            (Selector::SourcePort { transport, port }, _) => {
+                write!(f, "iif lo ipproto {transport} sport {port}")?;
+            }
+        }
+        write!(f, " lookup {} priority {}", self.table, self.priority)
     }
 }
 
@@ -137,14 +146,15 @@ impl fmt::Display for Rule {
 pub enum Selector {
     /// Those that carry this mark.
     Fwmark(Mark),
-}
-
-impl fmt::Display for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fwmark(mark) => write!(f, "fwmark {mark}"),
-        }
-    }
+    /// Those that this host sends from its loopback addresses.
+    FromLoopback,
+    /// Those that this host sends from a port.
+    SourcePort {
+        /// The protocol that the port is of.
+        transport: Transport,
+        /// The port.
+        port: u16,
+    },
 }
 
 /// `local default dev lo` in a table of our own: whatever is looked up there is delivered here.
@@ -154,13 +164,19 @@ impl fmt::Display for Selector {
 pub struct LocalRoute {
     /// The family of its table.
     pub family: Family,
+    /// The source address for packets whose sender is bound to the wildcard address.
+    pub source: Option<IpAddr>,
     /// The table.
     pub table: Table,
 }
 
 impl fmt::Display for LocalRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "local default dev lo table {}", self.table)
+        f.write_str("local default dev lo")?;
+        if let Some(source) = self.source {
+            write!(f, " src {source}")?;
+        }
+        write!(f, " table {}", self.table)
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mode::{Families, Settings};
+use crate::mode::{Families, Settings, Transport};
 
 /// As much of a network namespace as a plan touches, and the instances that run in it.
 #[derive(Clone, Debug, Default)]
@@ -81,10 +81,16 @@ impl Namespace {
     fn live_through(&mut self, event: &Event) {
         match event {
             Event::Start(plan) => {
-                self.install(plan, Lifetime::Leased, usize::MAX);
                 self.live.push(plan.clone());
+                self.settle(None, false, usize::MAX);
+                self.install(plan, Lifetime::Leased, usize::MAX);
             }
-            Event::KilledWhileStarting(plan, after) => self.install(plan, Lifetime::Leased, *after),
+            Event::KilledWhileStarting(plan, after) => {
+                self.live.push(plan.clone());
+                self.settle(None, false, usize::MAX);
+                self.install(plan, Lifetime::Leased, *after);
+                self.live.pop();
+            }
             Event::StartChecking(plan) => self.live.push(plan.clone()),
             Event::Stop(index) if !self.live.is_empty() => {
                 self.live.remove(index % self.live.len());
@@ -136,13 +142,25 @@ enum Event {
 
 fn plans() -> impl Strategy<Value = Plan> {
     let families = prop_oneof![Just(Families::BOTH), Just(Families::V4), Just(Families::V6)];
-    (1..3_u32, 300..302_u32, families).prop_map(|(mark, table, families)| {
+    (1..3_u32, 300..302_u32, families, 0..8).prop_map(|(mark, table, families, kind)| {
         let settings = Settings {
             mark: mark.to_string().parse().unwrap(),
             table: table.to_string().parse().unwrap(),
             ..Settings::default()
         };
-        Plan::fwmark(settings, families)
+        let target = (Some("127.0.0.1:53".parse().unwrap()), Some("[::1]:53".parse().unwrap()));
+        match kind {
+            0 => Plan::source(settings, families),
+            // In a table of its own: one table answers from one address.
+            1 => Plan::port(
+                Settings { table: "400".parse().unwrap(), ..settings },
+                Transport::Udp,
+                target.0,
+                target.1,
+            )
+            .unwrap(),
+            _ => Plan::fwmark(settings, families),
+        }
     })
 }
 

@@ -121,7 +121,7 @@ fn listening(line: &str) -> Option<&str> {
 fn listen(plan: &Plan) -> io::Result<UnixListener> {
     let (process, plan) = (std::process::id(), plan.written());
     for number in 0..=u16::MAX {
-        let name = SocketAddr::from_abstract_name(format!("{PREFIX}{process}.{number}/{plan}"))?;
+        let name = SocketAddr::from_abstract_name(format!("{PREFIX}{process:x}.{number:x}/{plan}"))?;
         match UnixListener::bind_addr(&name) {
             // Several leases of one process, or a process of the same number in another pid namespace.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -136,10 +136,10 @@ fn listen(plan: &Plan) -> io::Result<UnixListener> {
 }
 
 /// The beginning of every announcement's name, of any version.
-const FAMILY: &str = "mmproxy/return-path/instance/";
+const FAMILY: &str = "mmproxy/lease/";
 
 /// The same with the version of what follows.
-const PREFIX: &str = "mmproxy/return-path/instance/1/";
+const PREFIX: &str = "mmproxy/lease/1/";
 
 /// How long an instance may take to empty its queue of callers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn only_listening_announcements_are_read() {
-        let name = "mmproxy/return-path/instance/1/7.0/fwmark:0x7b:100:100:46";
+        let name = "mmproxy/lease/1/7.0/fwmark:7b:64:64:46";
         let line = |flags: &str, name: &str| {
             format!("0000000000000000: 00000002 00000000 {flags} 0001 01 4711 {name}")
         };

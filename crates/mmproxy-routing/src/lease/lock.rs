@@ -58,7 +58,7 @@ impl Lock {
 }
 
 /// Like all names here, without a version: versions of mmproxy must exclude each other too.
-const NAME: &[u8] = b"mmproxy/return-path/lock";
+const NAME: &[u8] = b"mmproxy/lock";
 
 /// How long others may hold the lock before a start or stop gives up.
 const PATIENCE: Duration = Duration::from_secs(10);

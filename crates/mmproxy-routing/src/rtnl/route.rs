@@ -72,6 +72,7 @@ impl KernelRoute {
             && self.table == wanted.table.get()
             // In IPv4 a local route leads to lo whatever device it names.
             && (self.family == Family::V4 || self.device == Some(LOOPBACK))
+            && (wanted.source.is_none() || self.preferred_source == wanted.source)
     }
 
     /// What the kernel does with its packets.
@@ -121,6 +122,9 @@ impl fmt::Display for KernelRoute {
         if let Some(device) = self.device_name() {
             write!(f, " dev {device}")?;
         }
+        if let Some(source) = self.preferred_source {
+            write!(f, " src {source}")?;
+        }
         write!(f, " table {} proto {}", table_name(self.table), protocol_name(self.protocol))
     }
 }
@@ -141,6 +145,7 @@ pub(crate) fn local_route(route: &LocalRoute, ledger: Ledger) -> RouteMessage {
         RouteAttribute::Oif(LOOPBACK),
         RouteAttribute::Priority(ledger.metric()),
     ];
+    message.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
     message
 }
 

@@ -65,7 +65,7 @@ impl KernelRule {
 
     /// Whether every packet that `wanted` is about is looked up in its table because of this rule, if it gets here.
     pub(crate) fn serves(&self, wanted: &Rule) -> bool {
-        self.looks_up(wanted.family, wanted.table) && Conditions::of(&wanted.selector).imply(&self.conditions)
+        self.looks_up(wanted.family, wanted.table) && planned(wanted).imply(&self.conditions)
     }
 
     /// Whether this rule is about the packets of `wanted` by name, but sends them elsewhere.
@@ -73,12 +73,12 @@ impl KernelRule {
         self.family == wanted.family
             && self.action != Action::Nop
             && self.action != Action::Lookup(wanted.table.get())
-            && self.conditions.name(&wanted.selector)
+            && self.conditions.is_about(&planned(wanted))
     }
 
     /// Whether this rule may pick a packet that `wanted` is about, as far as mark and interface tell.
     pub(crate) fn may_pick(&self, wanted: &Rule) -> bool {
-        self.family == wanted.family && !self.conditions.exclude(&wanted.selector)
+        self.family == wanted.family && !self.conditions.exclude(&planned(wanted))
     }
 
     /// Whether this rule sends something to a table.
@@ -91,7 +91,7 @@ impl KernelRule {
         let Action::Lookup(table) = self.action else { return None };
         Some(Rule {
             family: self.family,
-            selector: self.conditions.as_selector()?,
+            selector: self.conditions.as_selector(self.family)?,
             table: Table::new(table).ok()?,
             priority: Priority::new(self.priority).ok()?,
         })
@@ -121,8 +121,12 @@ pub(crate) fn rule_message(rule: &Rule, protocol: u8) -> RuleMessage {
         RuleAttribute::Table(rule.table.get()),
         RuleAttribute::Protocol(RouteProtocol::from(protocol)),
     ];
-    Conditions::of(&rule.selector).write(&mut message);
+    planned(rule).write(&mut message);
     message
+}
+
+fn planned(rule: &Rule) -> Conditions {
+    Conditions::of(&rule.selector, rule.family)
 }
 
 #[cfg(test)]
@@ -130,7 +134,7 @@ mod tests {
     use rtnetlink::packet_route::rule::{RuleFlags, RulePortRange};
 
     use super::*;
-    use crate::mode::{Families, Mark, Settings};
+    use crate::mode::{Families, Mark, Settings, Transport};
     use crate::plan::Plan;
     use crate::step::Step;
 
@@ -185,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_rule_with_further_conditions_does_not_serve() {
-        assert!(with(RuleAttribute::Iifname("lo".into())).serves(&wanted()), "our own packets come in by lo");
+        assert!(!with(RuleAttribute::Iifname("lo".into())).serves(&wanted()));
         assert!(!with(RuleAttribute::Iifname("eth0".into())).serves(&wanted()));
         assert!(!with(RuleAttribute::Oifname("lo".into())).serves(&wanted()));
         assert!(
@@ -208,6 +212,82 @@ mod tests {
         assert!(!elsewhere(marked(0x7a, 0xff)).diverts(&wanted()));
         assert!(!elsewhere(marked(0, 0)).diverts(&wanted()));
         assert!(!marked(0x7b, u32::MAX).diverts(&wanted()), "it leads to our table");
+    }
+
+    fn rule_of(plan: &Plan, family: Family) -> Rule {
+        let rules = plan
+            .steps()
+            .iter()
+            .filter_map(|step| if let Step::Rule(rule) = step { Some(rule) } else { None });
+        rules.into_iter().find(|rule| rule.family == family).unwrap().clone()
+    }
+
+    #[test]
+    fn rules_of_every_mode_are_read_back_as_planned() {
+        let settings = Settings::default();
+        let target = (Some("10.0.0.1:53".parse().unwrap()), Some("[fd00::1]:53".parse().unwrap()));
+        for plan in [
+            Plan::fwmark(settings, Families::BOTH),
+            Plan::source(settings, Families::BOTH),
+            Plan::port(settings, Transport::Udp, target.0, target.1).unwrap(),
+            Plan::port(settings, Transport::Tcp, target.0, target.1).unwrap(),
+        ] {
+            for family in Families::BOTH.iter() {
+                let planned = rule_of(&plan, family);
+                let found = KernelRule::read(rule_message(&planned, 77)).unwrap();
+                assert_eq!(found.as_planned(), Some(planned.clone()), "{found}");
+                assert!(
+                    found.serves(&planned) && !found.diverts(&planned) && found.may_pick(&planned),
+                    "{found}"
+                );
+                assert!(
+                    planned.to_string().contains(
+                        found
+                            .to_string()
+                            .split_once("from all ")
+                            .map_or("from", |(_, rest)| { rest.split(" lookup").next().unwrap() })
+                    )
+                );
+            }
+        }
+    }
+
+    fn source_rule(address: &str, length: u8) -> KernelRule {
+        let wanted = rule_of(&Plan::source(Settings::default(), Families::V4), Family::V4);
+        let mut message = rule_message(&wanted, 3);
+        message.header.src_len = length;
+        message.attributes.retain(|attribute| !matches!(attribute, RuleAttribute::Source(_)));
+        message.attributes.push(RuleAttribute::Source(address.parse().unwrap()));
+        KernelRule::read(message).unwrap()
+    }
+
+    #[test]
+    fn a_wider_source_serves_and_a_narrower_does_not() {
+        let wanted = rule_of(&Plan::source(Settings::default(), Families::V4), Family::V4);
+        assert!(source_rule("127.0.0.1", 8).serves(&wanted), "with host bits, as in the README of others");
+        assert!(source_rule("126.0.0.0", 7).serves(&wanted));
+        assert!(!source_rule("127.0.0.1", 32).serves(&wanted));
+        assert!(!source_rule("10.0.0.0", 8).serves(&wanted));
+        assert!(!source_rule("10.0.0.0", 8).may_pick(&wanted));
+        assert!(source_rule("127.0.0.1", 32).may_pick(&wanted));
+    }
+
+    #[test]
+    fn a_range_of_ports_serves_each_of_them() {
+        let target = "10.0.0.1:53".parse().unwrap();
+        let wanted = rule_of(
+            &Plan::port(Settings::default(), Transport::Udp, Some(target), None).unwrap(),
+            Family::V4,
+        );
+        let with = |start, end| {
+            let mut message = rule_message(&wanted, 3);
+            message.attributes.retain(|attribute| !matches!(attribute, RuleAttribute::SourcePortRange(_)));
+            message.attributes.push(RuleAttribute::SourcePortRange(RulePortRange { start, end }));
+            KernelRule::read(message).unwrap()
+        };
+        assert!(with(50, 60).serves(&wanted));
+        assert!(!with(54, 60).serves(&wanted));
+        assert!(!with(54, 60).may_pick(&wanted));
     }
 
     #[test]

@@ -303,7 +303,7 @@ fn a_refused_start_leaves_no_announcement_behind() {
         assert_same(&State::now(), &before, "after the refusal");
         tokio::task::yield_now().await;
         let sockets = std::fs::read_to_string("/proc/thread-self/net/unix").unwrap();
-        assert!(!sockets.contains("mmproxy/return-path"), "{sockets}");
+        assert!(!sockets.contains("@mmproxy"), "{sockets}");
     });
 }
 
@@ -314,7 +314,7 @@ fn listen(name: &str) -> UnixListener {
 #[test]
 fn who_holds_the_lock_for_ever_is_named() {
     alone("lease::who_holds_the_lock_for_ever_is_named", || async {
-        let _held = listen("mmproxy/return-path/lock");
+        let _held = listen("mmproxy/lock");
         // Ten seconds of patience pass at once: nothing else is left to do.
         tokio::time::pause();
         let error = apply(&usual()).await.unwrap_err();
@@ -327,7 +327,7 @@ fn who_holds_the_lock_for_ever_is_named() {
 #[test]
 fn the_lock_passes_on_when_it_is_let_go() {
     alone("lease::the_lock_passes_on_when_it_is_let_go", || async {
-        let held = listen("mmproxy/return-path/lock");
+        let held = listen("mmproxy/lock");
         let waiting = tokio::spawn(async { apply(&usual()).await });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
@@ -340,7 +340,7 @@ fn the_lock_passes_on_when_it_is_let_go() {
 fn an_instance_that_cannot_be_understood_keeps_everything() {
     alone("lease::an_instance_that_cannot_be_understood_keeps_everything", || async {
         let before = State::now();
-        let newer = listen("mmproxy/return-path/instance/2/4711.0/teleport:5");
+        let newer = listen("mmproxy/lease/2/4711.0/teleport:5");
         let lease = install(&usual()).await;
         let running = State::now();
         let me = i32::try_from(std::process::id()).unwrap();

@@ -4,6 +4,7 @@
 
 mod instance;
 mod lease;
+mod modes;
 mod namespace;
 mod objects;
 mod spoof;

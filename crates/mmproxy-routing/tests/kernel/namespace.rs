@@ -41,6 +41,25 @@ pub(crate) fn alone<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F
     );
 }
 
+/// An interface `east` with default routes, in a network that changes nothing by itself.
+pub(crate) fn default_routes() {
+    ip("link add east type veth peer name west");
+    ip("link set west addrgenmode none");
+    ip("link set east addrgenmode none");
+    ip("link set west up");
+    ip("link set east up");
+    ip("addr add 10.8.0.1/24 dev east");
+    ip("addr add fd08::1/64 dev east nodad");
+    ip("route add default via 10.8.0.2");
+    ip("-6 route add default via fd08::2");
+}
+
+/// Addresses of this host, none of them loopback: 10.9.0.1 and fd09::1.
+pub(crate) fn own_addresses() {
+    ip("addr add 10.9.0.1/32 dev lo");
+    ip("addr add fd09::1/128 dev lo nodad");
+}
+
 /// Runs `ip ARGUMENTS`, which must succeed, and returns what it prints.
 pub(crate) fn ip(arguments: &str) -> String {
     run("ip", arguments)

@@ -109,7 +109,7 @@ fn rules_by_hand_count_when_they_do_the_job() {
         for (typed, serves) in [
             ("fwmark 123 lookup 100", true),
             ("fwmark 0x7b/0xff lookup 100 priority 50", true),
-            ("iif lo fwmark 0x7b lookup 100", true),
+            ("iif lo fwmark 0x7b lookup 100", false),
             ("fwmark 123 lookup 1000", false),
             ("fwmark 124 lookup 100", false),
             ("fwmark 123 from 10.0.0.0/8 lookup 100", false),

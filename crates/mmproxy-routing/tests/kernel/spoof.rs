@@ -1,20 +1,14 @@
 //! A connection from an address that is not ours.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
 /// Connects to `target` from `source` with a mark, as the gateway does.
 pub(crate) fn connect(source: IpAddr, target: SocketAddr, mark: u32, patience: Duration) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
-    match source {
-        IpAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-        IpAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
-    }
-    socket.set_mark(mark)?;
-    socket.bind(&SocketAddr::new(source, 0).into())?;
+    let socket = transparent(Type::STREAM, source, mark)?;
     socket.connect_timeout(&target.into(), patience)
 }
 
@@ -27,6 +21,39 @@ pub(crate) fn arrives(listen: &str, target: &str, source: &str, mark: u32) -> io
     let (_, peer) = listener.accept()?;
     assert_eq!(peer.ip(), source, "the target sees the client");
     Ok(())
+}
+
+/// Whether a UDP server that listens on `server` sees a datagram sent to `target` come from `client`, and its answer
+/// comes back to a socket that takes answers from `target` only.
+pub(crate) fn answers(server: &UdpSocket, target: &str, client: &str, mark: u32) -> io::Result<()> {
+    let target = SocketAddr::new(target.parse().unwrap(), server.local_addr()?.port());
+    let client: IpAddr = client.parse().unwrap();
+    let socket = transparent(Type::DGRAM, client, mark)?;
+    socket.connect(&target.into())?;
+    let socket = UdpSocket::from(socket);
+    for socket in [&socket, server] {
+        socket.set_read_timeout(Some(PATIENCE))?;
+    }
+    socket.send(b"question")?;
+    let mut buffer = [0; 16];
+    let (length, peer) = server.recv_from(&mut buffer)?;
+    assert_eq!((&buffer[..length], peer.ip()), (&b"question"[..], client), "the target sees the client");
+    server.send_to(b"answer", peer)?;
+    let length = socket.recv(&mut buffer)?;
+    assert_eq!(&buffer[..length], b"answer");
+    Ok(())
+}
+
+fn transparent(kind: Type, source: IpAddr, mark: u32) -> io::Result<Socket> {
+    let source = SocketAddr::new(source, 0);
+    let socket = Socket::new(Domain::for_address(source), kind, None)?;
+    match source {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+    }
+    socket.set_mark(mark)?;
+    socket.bind(&source.into())?;
+    Ok(socket)
 }
 
 /// Longer than a handshake on lo takes on a busy machine. A SYN-ACK that goes astray is sent again after a second only.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use mmproxy_routing::{Families, InUse, Plan, Settings, apply, remove};
 
-use crate::namespace::{alone, ip};
+use crate::namespace::{alone, default_routes, ip, own_addresses};
 use crate::spoof::{PATIENCE, arrives, connect};
 
 /// Listener, address connected to, client.
@@ -17,21 +17,6 @@ const WAYS: [(&str, &str, &str); 6] = [
     ("::", "::1", "2001:db8:1::9"),
     ("fd09::1", "fd09::1", "2001:db8:2::1"),
 ];
-
-fn own_addresses() {
-    ip("addr add 10.9.0.1/32 dev lo");
-    ip("addr add fd09::1/128 dev lo nodad");
-}
-
-fn default_routes() {
-    ip("link add east type veth peer name west");
-    ip("link set west up");
-    ip("link set east up");
-    ip("addr add 10.8.0.1/24 dev east");
-    ip("addr add fd08::1/64 dev east nodad");
-    ip("route add default via 10.8.0.2");
-    ip("-6 route add default via fd08::2");
-}
 
 async fn works_only_when_applied() {
     let plan = Plan::fwmark(Settings::default(), Families::BOTH);
