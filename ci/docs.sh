@@ -3,5 +3,3 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
-# Private items too: their comments are what a new developer reads first.
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
