@@ -11,6 +11,7 @@
 
 mod apply;
 mod change;
+pub mod check;
 mod diff;
 mod error;
 mod family;
