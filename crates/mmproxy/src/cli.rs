@@ -151,9 +151,13 @@ pub(crate) struct TargetArgs {
     pub(crate) target_v6: Option<SocketAddrV6>,
 }
 
-/// Which mark, table and priority the return path uses.
+/// How replies come back, and which mark, table and priority that takes.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct ReturnPathArgs {
+    /// How replies of the target come back
+    #[arg(long, value_enum, default_value = "auto", value_name = "MODE", help_heading = "Return path")]
+    pub(crate) return_path: ReturnPathMode,
+
     /// Firewall mark (SO_MARK) of the connections to the target
     #[arg(short, long, value_name = "N", default_value = "123", help_heading = "Return path")]
     pub(crate) mark: Mark,
@@ -178,6 +182,9 @@ impl ReturnPathArgs {
 #[derive(Args, Debug)]
 pub(crate) struct RoutingArgs {
     #[command(flatten)]
+    pub(crate) targets: TargetArgs,
+
+    #[command(flatten)]
     pub(crate) path: ReturnPathArgs,
 
     /// Address families to set up
@@ -192,6 +199,9 @@ pub(crate) struct RoutingArgs {
 /// `mmproxy teardown`.
 #[derive(Args, Debug)]
 pub(crate) struct TeardownArgs {
+    #[command(flatten)]
+    pub(crate) targets: TargetArgs,
+
     #[command(flatten)]
     pub(crate) path: ReturnPathArgs,
 
@@ -351,6 +361,19 @@ pub(crate) enum SourceKind {
     LinkLocal,
     /// Addresses of this host
     Own,
+}
+
+/// How replies of the target come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReturnPathMode {
+    /// What serves the targets best: fwmark for TCP to any address of this host
+    Auto,
+    /// Replies inherit the mark of the connection; serves every address of this host
+    Fwmark,
+    /// What loopback addresses send to others comes back; no mark, no sysctl, loopback targets only
+    Source,
+    /// What the targets' ports send comes back, to clients that came directly too; needs -4 or -6
+    Port,
 }
 
 /// Address families of a return path.

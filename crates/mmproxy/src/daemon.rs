@@ -72,7 +72,8 @@ async fn set_up(settings: &Settings, console: &mut Console) -> Result<Option<Lea
         Routing::Check => Policy::CheckOnly,
         Routing::Auto => Policy::Install,
     };
-    let plan = return_path::plan(settings.return_path, settings.families(), console);
+    let targets = settings.fixed_targets();
+    let plan = return_path::plan(settings.return_path, targets.as_ref(), settings.families(), console)?;
     return_path::acquire(plan, policy, console).await.map(Some)
 }
 

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use mmproxy_forwarder::{
@@ -12,7 +11,7 @@ use mmproxy_forwarder::{
 };
 use mmproxy_routing::{Families, families_available};
 
-use crate::cli::{Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
+use crate::cli::{ReturnPathArgs, Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
 use crate::exit::{Exit, Failure};
 use crate::return_path;
 
@@ -28,7 +27,7 @@ pub(crate) struct Settings {
     pub(crate) dial: DialOptions,
     /// For the start-up lines: who may connect.
     pub(crate) allowed: AllowList,
-    pub(crate) return_path: mmproxy_routing::Settings,
+    pub(crate) return_path: ReturnPathArgs,
     pub(crate) routing: Routing,
 }
 
@@ -36,11 +35,10 @@ pub(crate) struct Settings {
 pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure> {
     let allowed = allowed(args)?;
     let targets = target_choice(args)?;
-    let return_path = args.path.settings();
     let dial = DialOptions::new()
         .timeout(args.connect_timeout)
         .map_err(|error| too_short("--connect-timeout", error))?
-        .mark(NonZeroU32::new(return_path.mark.get()))
+        .mark(return_path::mark(args.path))
         .source_port(source_port(args));
     let gateway = GatewayConfig::new(allowed.clone(), targets.clone())
         .client_from(match args.source {
@@ -63,7 +61,7 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         targets,
         dial,
         allowed,
-        return_path,
+        return_path: args.path,
         routing: args.routing,
     })
 }

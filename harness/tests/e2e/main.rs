@@ -10,6 +10,7 @@ mod header;
 mod host;
 mod lifecycle;
 mod listening;
+mod modes;
 mod refused;
 mod relay;
 mod resources;

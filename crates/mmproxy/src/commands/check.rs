@@ -1,7 +1,5 @@
 //! `mmproxy check`: would a spoofed connection work, and what is missing if not?
 
-use std::num::NonZeroU32;
-
 use mmproxy_forwarder::{DialOptions, Targets};
 use mmproxy_routing::{Observed, Plan, State, observe};
 use serde::Serialize;
@@ -20,8 +18,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let targets = resolve::targets(args.targets)?;
     privileges::require_spoofing()?;
     let mut console = if args.json { Console::silent() } else { Console::stdout(false) };
-    let plan = return_path::plan(args.path.settings(), return_path::families_of(&targets), &mut console);
-    let dial = DialOptions::new().mark(NonZeroU32::new(args.path.mark.get()));
+    let plan =
+        return_path::plan(args.path, Some(&targets), return_path::families_of(&targets), &mut console)?;
+    let dial = DialOptions::new().mark(return_path::mark(args.path));
     let (observed, findings) = runtime::block_on(look(&plan, &targets, &dial))??;
 
     observed.iter().for_each(|observed| return_path::print_observed(observed, &mut console));

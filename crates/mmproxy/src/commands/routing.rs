@@ -2,15 +2,16 @@
 
 use mmproxy_routing::{Families, InUse, Kept, KeptReason, Plan, State, apply, observe, remove};
 
-use crate::cli::{RoutingArgs, TeardownArgs};
+use crate::cli::{ReturnPathArgs, RoutingArgs, TargetArgs, TeardownArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::resolve;
 use crate::return_path::{self, failure};
 use crate::runtime;
 
 /// Installs the return path until `teardown`; twice is the same as once.
 pub(crate) fn setup(args: &RoutingArgs) -> Result<Exit, Failure> {
-    let plan = Plan::fwmark(args.path.settings(), return_path::families(args.family));
+    let plan = chosen(args.path, args.targets, return_path::families(args.family))?;
     if args.dry_run {
         print!("{plan}");
         return Ok(Exit::Ok);
@@ -23,7 +24,7 @@ pub(crate) fn setup(args: &RoutingArgs) -> Result<Exit, Failure> {
 
 /// Removes what mmproxy made, in both families; somebody else's objects stay.
 pub(crate) fn teardown(args: &TeardownArgs) -> Result<Exit, Failure> {
-    let plan = Plan::fwmark(args.path.settings(), Families::BOTH);
+    let plan = chosen(args.path, args.targets, Families::BOTH)?;
     if args.dry_run {
         return preview(&plan);
     }
@@ -46,6 +47,13 @@ pub(crate) fn teardown(args: &TeardownArgs) -> Result<Exit, Failure> {
         println!("[+] Nothing to remove.");
     }
     Ok(exit)
+}
+
+/// The plan of the chosen mode. Only some modes look at the targets.
+fn chosen(path: ReturnPathArgs, targets: TargetArgs, families: Families) -> Result<Plan, Failure> {
+    let given = targets.target_v4.is_some() || targets.target_v6.is_some();
+    let targets = given.then(|| resolve::targets(targets)).transpose()?;
+    return_path::choose(path, targets.as_ref(), families)
 }
 
 /// Prints the commands that would remove what is there and ours.
