@@ -1,7 +1,7 @@
 //! Why bytes can never become a header, one variant per rule.
 
+use crate::MAX_V1_LEN;
 use crate::header::{Family, Version};
-use crate::{MAX_V1_LEN, SPP_LEN};
 
 /// Which end of the proxied connection a field of a v1 line describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,14 +121,12 @@ pub enum HeaderError {
     /// A datagram ends inside its header; nothing can follow it.
     #[error("datagram of {got} bytes ends inside its header of at least {need} bytes")]
     Truncated {
-        /// Bytes the header needs at least; [`SPP_LEN`] for SPP.
+        /// Bytes the header needs at least; [`SPP_LEN`](crate::SPP_LEN) for SPP.
         need: usize,
         /// Length of the datagram.
         got: usize,
     },
 }
-
-const _: () = assert!(SPP_LEN == 38, "documented as such");
 
 impl HeaderError {
     /// The machine name, for logs, metrics and scripts. Never changes for a given rule.

@@ -45,6 +45,7 @@ pub(crate) fn decode<'a>(
 fn plain<'a>(input: &'a [u8], fixed: &[u8; field::REST]) -> Option<(Header<'a>, usize)> {
     let [.., version_command, kind, high, low] = *fixed;
     let transport = if kind & 0x0F == 1 { Transport::Stream } else { Transport::Datagram };
+    // One comparison for all four bytes: version 2 and PROXY, family and transport, the length of the addresses.
     let (family, end) = match u32::from_be_bytes([version_command, kind, high, low]) {
         0x2111_000C | 0x2112_000C => (Family::Inet, field::REST + 12),
         0x2121_0024 | 0x2122_0024 => (Family::Inet6, field::REST + 36),
