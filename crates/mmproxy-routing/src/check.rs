@@ -9,6 +9,7 @@
 mod capabilities;
 mod counters;
 mod examine;
+mod fact;
 mod finding;
 mod firewall;
 mod ground;
@@ -23,5 +24,6 @@ mod way;
 
 pub use counters::Counters;
 pub use examine::{Strangers, examine};
-pub use finding::{ExitKind, Fact, Finding, Level, Subject, Target};
+pub use fact::Fact;
+pub use finding::{ExitKind, Finding, Level, Subject, Target};
 pub use hop::{Attempt, locate};

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::finding::{ExitKind, Fact, Finding, Subject};
+use super::fact::Fact;
+use super::finding::{ExitKind, Finding, Subject};
 
 /// Looks at the capabilities of the calling thread.
 pub(super) fn examine() -> Finding {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::capabilities;
-use super::finding::{ExitKind, Fact, Finding, Level, Subject, Target};
+use super::fact::Fact;
+use super::finding::{ExitKind, Finding, Level, Subject, Target};
 use super::firewall::{Firewall, Flow, Marks, side_effects};
 use super::ground::{Ground, reply, request};
 use super::listener;
@@ -132,12 +133,13 @@ impl Check<'_> {
         let fit = self.way.suits(target, local);
         let fits = fit.level == Level::Ok;
         findings.push(fit);
-        let device = match (&there, local) {
-            (Answer::Away { device: Some(device), .. }, Some(false)) => Some(device.clone()),
-            _ => None,
+        let device = match &there {
+            Answer::Away { device, .. } => device.clone(),
+            Answer::Here { .. } | Answer::Nowhere | Answer::Filtered | Answer::Refused(_) => None,
         };
         if fits {
             self.devices.extend(device.clone());
+            self.devices.extend(self.first_way_out(target, client).await);
             findings.extend(self.reply(target, client, device.as_deref(), uid).await);
             if let Some(firewall) = &self.firewall {
                 let flow = self.flow(target, client, device.as_deref());
@@ -210,23 +212,50 @@ impl Check<'_> {
             let unmarked = unmarked(&Case { target, packet: bare, rules, wanted, answer: &answer });
             return [unmarked].into_iter().chain((marked.level != Level::Ok).then_some(marked)).collect();
         }
-        if self.way == Way::Connmark && self.ground.ask(&bare, true).await == Answer::Nowhere {
-            let lost = Finding::failed(
-                Subject::Reply,
-                Fact::ReplyAstray,
-                ExitKind::Configuration,
-                format!("a reply to {client} has no route before the firewall can mark it"),
-            );
-            return vec![
-                lost.because(
-                    "mode connmark marks replies after they were routed once, which takes a default route",
-                )
-                .cured_by("add a default route, or use `--return-path fwmark`")
-                .at(target),
-                marked,
-            ];
+        if self.way == Way::Connmark
+            && let Some(lost) = self.lost_before_the_mark(&bare).await
+        {
+            return vec![lost.at(target), marked];
         }
         vec![marked]
+    }
+
+    /// The interface by which mode connmark first routes a reply.
+    async fn first_way_out(&self, target: Target, client: IpAddr) -> Option<String> {
+        if self.way != Way::Connmark {
+            return None;
+        }
+        match self.ground.ask_once(&reply(target, client, 0, None), false).await {
+            Answer::Away { device, .. } => device,
+            Answer::Here { .. } | Answer::Nowhere | Answer::Filtered | Answer::Refused(_) => None,
+        }
+    }
+
+    /// Why a reply does not get as far as to the place where mode connmark marks it.
+    async fn lost_before_the_mark(&self, bare: &Packet<'_>) -> Option<Finding> {
+        let lost = |found: String| {
+            Finding::failed(Subject::Reply, Fact::ReplyAstray, ExitKind::Configuration, found)
+                .because("mode connmark marks replies after they were routed once")
+        };
+        let client = bare.to;
+        if matches!(self.ground.ask_once(bare, true).await, Answer::Away { .. } | Answer::Here { .. }) {
+            return None;
+        }
+        match self.ground.ask_once(bare, false).await {
+            Answer::Away { device: Some(device), .. } if bare.from.is_loopback() => {
+                Some(lost(format!("a reply from {} may not be routed out by {device}", bare.from)).cured_by(
+                    format!(
+                        "`mmproxy setup`, or `sysctl -w net.ipv4.conf.{}.route_localnet=1`",
+                        device.replace('.', "/")
+                    ),
+                ))
+            }
+            Answer::Nowhere => Some(
+                lost(format!("a reply to {client} has no route before the firewall can mark it"))
+                    .cured_by("add a default route, or use `--return-path fwmark`"),
+            ),
+            Answer::Here { .. } | Answer::Away { .. } | Answer::Filtered | Answer::Refused(_) => None,
+        }
     }
 
     fn flow<'d>(&self, target: Target, client: IpAddr, device: Option<&'d str>) -> Flow<'d> {

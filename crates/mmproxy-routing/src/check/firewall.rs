@@ -17,7 +17,8 @@ use self::packet::{Device, Kind, Packet};
 use self::ruleset::Ruleset;
 pub(super) use self::side_effects::Marks;
 use self::walk::{Effect, Obstacle, inward, outward, over_loopback, walk};
-use super::finding::{ExitKind, Fact, Finding, Subject, Target};
+use super::fact::Fact;
+use super::finding::{ExitKind, Finding, Subject, Target};
 
 /// The firewall of this network namespace.
 pub(super) struct Firewall {

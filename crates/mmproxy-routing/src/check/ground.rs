@@ -106,7 +106,8 @@ impl Ground {
         answer
     }
 
-    async fn ask_once(&self, packet: &Packet<'_>, with_source: bool) -> Answer {
+    /// The same, without a second question where the kernel keeps a loopback address in.
+    pub(super) async fn ask_once(&self, packet: &Packet<'_>, with_source: bool) -> Answer {
         let mut message = question(packet.to);
         let input = (packet.input != "lo").then_some(packet.input);
         if with_source {

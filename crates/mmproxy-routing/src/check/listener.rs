@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::finding::{ExitKind, Fact, Finding, Subject, Target};
+use super::fact::Fact;
+use super::finding::{ExitKind, Finding, Subject, Target};
 use super::process::Process;
 use super::sockets::{Bound, Serves};
 use super::way::Way;

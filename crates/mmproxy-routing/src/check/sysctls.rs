@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::finding::{ExitKind, Fact, Finding, Subject, Target};
+use super::fact::Fact;
+use super::finding::{ExitKind, Finding, Subject, Target};
 use super::way::Way;
 use crate::family::Ipv6Off;
 use crate::mode::{Family, Transport};
@@ -118,28 +119,43 @@ impl Needs<'_> {
                 ],
             };
         }
-        let valid_mark = |device: &str| {
-            read("ipv4/conf/all/src_valid_mark") == Some(1)
-                || read(&conf(device, "src_valid_mark")) == Some(1)
+        let either = |device: &str, switch: &str| {
+            read(&conf("all", switch)) == Some(1) || read(&conf(device, switch)) == Some(1)
         };
         self.devices
             .iter()
-            .filter(|device| strict(device))
-            .map(|device| {
+            .filter_map(|device| {
                 let filter = name(&conf(device, "rp_filter"));
-                if valid_mark(device) {
-                    Finding::ok(
+                // The kernel looks the source of a reply up with its mark then, and our own table says that this
+                // host has it.
+                if either(device, "src_valid_mark") && (strict(device) || !either(device, "accept_local")) {
+                    let accept = format!("sysctl -w {}=1", name(&conf(device, "accept_local")));
+                    let cure = if strict(device) {
+                        format!("`{accept}` and `sysctl -w {filter}=2`")
+                    } else {
+                        format!("`{accept}`")
+                    };
+                    let found = Finding::failed(
                         Subject::Kernel,
-                        Fact::ReversePathHarmless,
-                        format!("{filter} is strict and looks at marks (src_valid_mark)"),
-                    )
-                } else {
-                    Finding::note(Subject::Kernel, Fact::ReversePathStrict, format!("{filter} is strict"))
-                        .because(
-                            "a reply is dropped if this host, without looking at its mark, would send to the target \
-                             by another interface; the reply from each target is asked about below",
-                        )
+                        Fact::SourceRefused,
+                        ExitKind::Configuration,
+                        format!("src_valid_mark is 1 for {device}"),
+                    );
+                    return Some(
+                        found
+                            .because(
+                                "the kernel looks the source of a marked reply up with its mark, finds our own \
+                                 table, and drops the reply as if this host had sent it (wg-quick sets this switch)",
+                            )
+                            .cured_by(cure),
+                    );
                 }
+                strict(device).then(|| {
+                    Finding::note(Subject::Kernel, Fact::ReversePathStrict, format!("{filter} is strict")).because(
+                        "a reply is dropped if this host would send to the target by another interface; the reply \
+                         from each target is asked about below",
+                    )
+                })
             })
             .collect()
     }
@@ -261,14 +277,38 @@ mod tests {
         let findings = judged(Way::Socket, &["10.0.0.9:1"], &strict);
         assert_eq!(facts(&findings), [(Fact::ReversePathStrict, None)]);
         assert!(findings[0].found.contains("net.ipv4.conf.eth0/5.rp_filter"), "{findings:?}");
-        let marked = [strict[0], ("ipv4/conf/eth0.5/src_valid_mark", 1)];
-        assert_eq!(
-            facts(&judged(Way::Socket, &["10.0.0.9:1"], &marked)),
-            [(Fact::ReversePathHarmless, None)]
-        );
         // Loose on the interface beats strict on all.
         let loose = [strict[0], ("ipv4/conf/eth0.5/rp_filter", 2)];
         assert_eq!(judged(Way::Socket, &["10.0.0.9:1"], &loose), []);
+    }
+
+    #[test]
+    fn replies_whose_source_is_looked_up_with_our_mark_are_refused() {
+        let valid = ("ipv4/conf/all/src_valid_mark", 1);
+        let accept = ("ipv4/conf/eth0.5/accept_local", 1);
+        let strict = ("ipv4/conf/eth0.5/rp_filter", 1);
+        for (set, refused) in [
+            (&[valid][..], true),
+            (&[("ipv4/conf/eth0.5/src_valid_mark", 1)], true),
+            (&[valid, accept], false),
+            (&[valid, accept, strict], true),
+            (&[accept], false),
+        ] {
+            let findings = judged(Way::Socket, &["10.0.0.9:1"], set);
+            assert_eq!(findings.iter().any(|found| found.fact == Fact::SourceRefused), refused, "{set:?}");
+        }
+        let findings = judged(Way::Socket, &["10.0.0.9:1"], &[valid, strict]);
+        assert_eq!(
+            findings[0].cure.as_deref(),
+            Some(
+                "`sysctl -w net.ipv4.conf.eth0/5.accept_local=1` and `sysctl -w net.ipv4.conf.eth0/5.rp_filter=2`"
+            )
+        );
+        assert_eq!(
+            judged(Way::Fwmark, LO, &[valid, ("ipv4/tcp_fwmark_accept", 1)]).len(),
+            1,
+            "replies stay on lo"
+        );
     }
 
     #[test]

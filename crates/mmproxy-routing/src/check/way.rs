@@ -1,6 +1,7 @@
 //! What a mode does to a target's replies, as far as a check has to know it.
 
-use super::finding::{ExitKind, Fact, Finding, Subject, Target};
+use super::fact::Fact;
+use super::finding::{ExitKind, Finding, Subject, Target};
 use crate::mode::Transport;
 use crate::plan::Plan;
 

@@ -168,6 +168,14 @@ impl Rule {
         })
     }
 
+    /// Whether it picks the packets of sockets of this host: what an operator typed for mode socket.
+    pub(super) fn is_about_sockets(&self) -> bool {
+        self.statements.iter().any(|statement| {
+            statement["match"]["left"].get("socket").is_some()
+                || (statement["xt"]["type"] == "match" && statement["xt"]["name"] == "socket")
+        })
+    }
+
     /// Whether it switches connection tracking off for some packets.
     pub(super) fn untracks(&self) -> bool {
         self.statements.iter().any(|statement| {

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::packet::{Device, Kind, Packet, number};
 use super::ruleset::{Rule, Ruleset};
 use super::walk::{Effect, outward, walk};
-use crate::check::finding::{Fact, Finding, Subject};
+use crate::check::fact::Fact;
+use crate::check::finding::{Finding, Subject};
 use crate::check::way::Way;
 use crate::mode::Transport;
 
@@ -25,7 +26,10 @@ pub(super) fn find(ruleset: Option<&Ruleset>, marks: &Marks<'_>) -> Vec<Finding>
     let mut findings = Vec::new();
     let foreign = || ruleset.into_iter().flat_map(Ruleset::rules).filter(|rule| !rule.place.is_ours());
     if marks.way.marks_replies() && marks.way != Way::Connmark {
-        findings.extend(mark_taken(foreign().filter(|rule| sets(rule, marks.mark)), marks.mark));
+        findings.extend(mark_taken(
+            foreign().filter(|rule| sets(rule, marks.mark) && !rule.is_about_sockets()),
+            marks.mark,
+        ));
     }
     if marks.way == Way::Fwmark {
         let markers: Vec<_> = foreign().filter(|rule| rule.marks().is_some()).collect();

@@ -320,6 +320,8 @@ fn others_who_mark_packets_are_named() {
     let taken = (Fact::MarkTaken, Level::Warning);
     assert_eq!(effects(Way::Socket, &sets(json!(123)), &[]), [taken]);
     assert_eq!(effects(Way::Socket, &sets(json!({"|": [{"&": [meta("mark"), 65280]}, 123]})), &[]), [taken]);
+    let typed = json!([equal(json!({"socket": {"key": "transparent"}}), json!(1)), sets(json!(123))[0][0]]);
+    assert_eq!(effects(Way::Socket, &[typed], &[]), [], "what mode socket needs, by hand");
     assert_eq!(effects(Way::Source, &sets(json!(123)), &[rule]), [], "no marks, nothing to disturb");
 }
 
