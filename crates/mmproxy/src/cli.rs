@@ -223,6 +223,10 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) path: ReturnPathArgs,
 
+    /// Connect to nothing: look at routes, sysctls, sockets and firewall rules only
+    #[arg(long)]
+    pub(crate) no_connect: bool,
+
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,

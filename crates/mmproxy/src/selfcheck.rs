@@ -9,6 +9,7 @@ use mmproxy_forwarder::{
     Blame, ClaimedSource, DialError, DialOptions, Family, OwnAddresses, SourcePolicy, TargetAddr, Targets,
     connect_plain, connect_spoofed,
 };
+use mmproxy_routing::check::Attempt;
 use mmproxy_routing::{Question, lookup};
 use serde::Serialize;
 
@@ -23,7 +24,7 @@ pub(crate) async fn examine(targets: &Targets, dial: &DialOptions) -> Vec<Findin
         let up = conventional.passed();
         findings.push(conventional);
         if up {
-            findings.push(spoofed(target, dial).await);
+            findings.push(spoofed(target, dial).await.0);
         }
     }
     findings
@@ -96,7 +97,7 @@ impl fmt::Display for Problem {
 }
 
 /// Asks the kernel where packets to the target go: mode `fwmark` serves targets of this host alone.
-async fn route(target: TargetAddr) -> Finding {
+pub(crate) async fn route(target: TargetAddr) -> Finding {
     let ip = target.addr().ip();
     let problem = match lookup(&Question::to(ip)).await {
         Ok(Some(route)) if route.is_local() => None,
@@ -117,7 +118,7 @@ async fn route(target: TargetAddr) -> Finding {
     Finding { step: Step::Route, target: ip.to_string(), problem }
 }
 
-async fn conventional(target: TargetAddr, dial: &DialOptions) -> Finding {
+pub(crate) async fn conventional(target: TargetAddr, dial: &DialOptions) -> Finding {
     let problem = connect_plain(target, &patient(dial)).await.err().map(|error| Problem {
         cause: Chain(&error).to_string(),
         cure: if error.reason().blame() == Blame::Target {
@@ -131,7 +132,9 @@ async fn conventional(target: TargetAddr, dial: &DialOptions) -> Finding {
 }
 
 /// Connects from an address of the ranges for documentation, which no client and no host has.
-async fn spoofed(target: TargetAddr, dial: &DialOptions) -> Finding {
+///
+/// The attempt is for whoever wants to know where it died; `None` if it did not come so far.
+pub(crate) async fn spoofed(target: TargetAddr, dial: &DialOptions) -> (Finding, Option<Attempt>) {
     let stranger = match target.family() {
         Family::V4 => SocketAddr::from((STRANGER_V4, 0)),
         Family::V6 => SocketAddr::from((STRANGER_V6, 0)),
@@ -141,6 +144,7 @@ async fn spoofed(target: TargetAddr, dial: &DialOptions) -> Finding {
         Ok(source) => connect_spoofed(source, target, &patient(dial)).await.map(drop),
         Err(refused) => unreachable!("the policy refuses its own example: {refused}"),
     };
+    let attempt = attempt(outcome.as_ref().err());
     // The target has just answered a conventional connection: that no answer came now is the return path's fault.
     let lost =
         |error: &DialError| matches!(error, DialError::TimedOut { .. } | DialError::Unreachable { .. });
@@ -148,8 +152,8 @@ async fn spoofed(target: TargetAddr, dial: &DialOptions) -> Finding {
         cause: Chain(&error).to_string(),
         cure: if lost(&error) {
             format!(
-                "The target is up, so its reply to {} was lost: `mmproxy setup` installs the return path; a firewall \
-                 that drops this address does the same",
+                "The target is up, so its reply to {} was lost: `mmproxy check` says where, and `mmproxy setup` \
+                 installs the return path",
                 stranger.ip()
             )
         } else if matches!(error, DialError::Refused { .. }) {
@@ -159,7 +163,18 @@ async fn spoofed(target: TargetAddr, dial: &DialOptions) -> Finding {
         },
         exit: if lost(&error) { Exit::Config } else { exit(&error) },
     });
-    Finding { step: Step::Spoofed, target: target.to_string(), problem }
+    (Finding { step: Step::Spoofed, target: target.to_string(), problem }, attempt)
+}
+
+const fn attempt(error: Option<&DialError>) -> Option<Attempt> {
+    match error {
+        None => Some(Attempt::Connected),
+        Some(DialError::Refused { .. }) => Some(Attempt::Refused),
+        Some(DialError::TimedOut { .. }) => Some(Attempt::TimedOut),
+        Some(DialError::Unreachable { .. }) => Some(Attempt::Unreachable),
+        Some(DialError::NotPermitted { .. }) => Some(Attempt::NotPermitted),
+        Some(_) => None,
+    }
 }
 
 /// A target of this host answers in microseconds; a whole second forgives a busy one.

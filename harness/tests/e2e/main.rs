@@ -7,6 +7,7 @@ mod commands;
 mod demo;
 mod exits;
 mod header;
+mod hops;
 mod host;
 mod lifecycle;
 mod listening;

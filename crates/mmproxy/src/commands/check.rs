@@ -1,6 +1,9 @@
 //! `mmproxy check`: would a spoofed connection work, and what is missing if not?
 
-use mmproxy_forwarder::{DialOptions, Targets};
+use std::fmt;
+
+use mmproxy_forwarder::{DialOptions, TargetAddr, Targets};
+use mmproxy_routing::check::{self, Counters, ExitKind, Level, Strangers, Target, locate};
 use mmproxy_routing::{Observed, Plan, State, observe};
 use serde::Serialize;
 
@@ -16,47 +19,129 @@ use crate::selfcheck::{self, Finding, Step};
 /// Looks and changes nothing; exit status 0 only if a spoofed connection to every target worked.
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let targets = resolve::targets(args.targets)?;
-    privileges::require_spoofing()?;
+    if !args.no_connect {
+        privileges::require_spoofing()?;
+    }
     let mut console = if args.json { Console::silent() } else { Console::stdout(false) };
     let plan =
         return_path::plan(args.path, Some(&targets), return_path::families_of(&targets), &mut console)?;
     let dial = DialOptions::new().mark(return_path::mark(args.path));
-    let (observed, findings) = runtime::block_on(look(&plan, &targets, &dial))??;
+    let seen = runtime::block_on(look(&plan, &targets, (!args.no_connect).then_some(&dial)))??;
 
-    observed.iter().for_each(|observed| return_path::print_observed(observed, &mut console));
-    findings.iter().for_each(|finding| console.always(finding));
-    let exit = verdict(&findings);
+    seen.print(&mut console);
+    let exit = seen.exit();
     if args.json {
-        let report = Report::new(exit, &observed, &findings);
+        let report = Report::new(exit, &seen);
         println!("{}", serde_json::to_string(&report).expect("strings, numbers and lists always serialize"));
     }
     Ok(exit)
 }
 
-async fn look(
-    plan: &Plan,
-    targets: &Targets,
-    dial: &DialOptions,
-) -> Result<(Vec<Observed>, Vec<Finding>), Failure> {
-    let observed = observe(plan).await.map_err(failure)?;
-    Ok((observed, selfcheck::examine(targets, dial).await))
+/// All that was looked at.
+struct Seen {
+    /// The objects of the plan.
+    objects: Vec<Observed>,
+    /// What lies between a spoofed connection and its target.
+    findings: Vec<check::Finding>,
+    /// The seed's three questions for each target.
+    targets: Vec<Finding>,
+    /// Where each spoofed connection died, or that it did not. Empty without connections.
+    verdicts: Vec<check::Finding>,
 }
 
-/// The connection decides: where it works, an object of the plan may be missing because the operator brings
-/// replies back in another way.
-fn verdict(findings: &[Finding]) -> Exit {
-    let connection = |finding: &&Finding| finding.step != Step::Route;
-    let problem = findings.iter().filter(connection).find_map(|finding| finding.problem.as_ref());
-    problem.map_or(Exit::Ok, |problem| problem.exit)
+/// Without `dial` nothing is connected to.
+async fn look(plan: &Plan, targets: &Targets, dial: Option<&DialOptions>) -> Result<Seen, Failure> {
+    let objects = observe(plan).await.map_err(failure)?;
+    let checked: Vec<Target> = targets.iter().map(|target| Target::tcp(target.addr())).collect();
+    let findings = check::examine(plan, &checked, Strangers::default()).await;
+    let mut seen = Seen { objects, findings, targets: Vec::new(), verdicts: Vec::new() };
+    for target in targets.iter() {
+        seen.targets.push(selfcheck::route(target).await);
+        if let Some(dial) = dial {
+            seen.connect(target, dial).await?;
+        }
+    }
+    Ok(seen)
 }
 
-/// The findings for another program.
+impl Seen {
+    /// Connects as anybody would and from a stranger's address, and finds where the latter died.
+    async fn connect(&mut self, target: TargetAddr, dial: &DialOptions) -> Result<(), Failure> {
+        let conventional = selfcheck::conventional(target, dial).await;
+        let up = conventional.passed();
+        self.targets.push(conventional);
+
+        let counters = || Counters::read().map_err(|error| Failure::new(Exit::Unavailable, error));
+        let before = counters()?;
+        let (spoofed, attempt) = selfcheck::spoofed(target, dial).await;
+        let moved = counters()?.since(&before);
+        if let Some(attempt) = attempt {
+            self.verdicts.push(locate(Target::tcp(target.addr()), attempt, &moved, &self.findings));
+        }
+        // Of a target that is down the conventional connection has told already.
+        if up {
+            self.targets.push(spoofed);
+        }
+        Ok(())
+    }
+
+    fn print(&self, console: &mut Console) {
+        self.objects.iter().for_each(|observed| return_path::print_observed(observed, console));
+        self.findings.iter().for_each(|finding| console.always(Line(finding)));
+        self.targets.iter().for_each(|finding| console.always(finding));
+        let died = self.verdicts.iter().filter(|verdict| verdict.level == Level::Failed);
+        died.for_each(|verdict| console.always(Line(verdict)));
+    }
+
+    /// Connections decide where they were made: an object of the plan may be missing because the operator brings
+    /// replies back in another way. Without connections the first thing that cannot work decides.
+    fn exit(&self) -> Exit {
+        let connected = self.targets.iter().any(|finding| finding.step != Step::Route);
+        let found = if connected { &self.verdicts } else { &self.findings };
+        match found.iter().find_map(|finding| finding.exit) {
+            Some(ExitKind::Unavailable) => Exit::Unavailable,
+            Some(ExitKind::Permission) => Exit::NoPermission,
+            Some(ExitKind::Configuration) => Exit::Config,
+            // An attempt that died before it was one has no verdict.
+            None => {
+                let connections = self.targets.iter().filter(|finding| finding.step != Step::Route);
+                let problem = connections.filter_map(|finding| finding.problem.as_ref()).next();
+                problem.map_or(Exit::Ok, |problem| problem.exit)
+            }
+        }
+    }
+}
+
+/// A finding in the seed's voice.
+struct Line<'a>(&'a check::Finding);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let finding = self.0;
+        match finding.level {
+            Level::Ok => write!(f, "[+] OK. {finding}.")?,
+            Level::Note => write!(f, "[+] NOTE: {finding}.")?,
+            Level::Warning => write!(f, "[!] WARNING: {finding}.")?,
+            Level::Failed => write!(f, "[!] FAILED: {finding}.")?,
+        }
+        if !finding.why.is_empty() {
+            write!(f, " Why it matters: {}.", finding.why)?;
+        }
+        match &finding.cure {
+            Some(cure) => write!(f, " Cure: {cure}."),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The same for another program.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     ok: bool,
     exit: u8,
     return_path: Vec<Object>,
     targets: &'a [Finding],
+    findings: Vec<Described<'a>>,
 }
 
 /// One object of the return path.
@@ -68,10 +153,27 @@ struct Object {
     found: Option<String>,
 }
 
+/// One finding; `subject`, `level` and `fact` are words from closed sets.
+#[derive(Debug, Serialize)]
+struct Described<'a> {
+    subject: &'static str,
+    target: Option<String>,
+    level: &'static str,
+    fact: &'static str,
+    found: &'a str,
+    why: &'a str,
+    cure: Option<&'a str>,
+}
+
 impl<'a> Report<'a> {
-    fn new(exit: Exit, observed: &[Observed], targets: &'a [Finding]) -> Self {
-        let return_path = observed.iter().map(Object::new).collect();
-        Self { ok: exit == Exit::Ok, exit: exit as u8, return_path, targets }
+    fn new(exit: Exit, seen: &'a Seen) -> Self {
+        Self {
+            ok: exit == Exit::Ok,
+            exit: exit as u8,
+            return_path: seen.objects.iter().map(Object::new).collect(),
+            targets: &seen.targets,
+            findings: seen.findings.iter().chain(&seen.verdicts).map(Described::new).collect(),
+        }
     }
 }
 
@@ -83,5 +185,19 @@ impl Object {
             State::Different { found, .. } => ("different", Some(found.clone())),
         };
         Self { command: observed.step.to_string(), state, found }
+    }
+}
+
+impl<'a> Described<'a> {
+    fn new(finding: &'a check::Finding) -> Self {
+        Self {
+            subject: finding.subject.label(),
+            target: finding.target.map(|target| target.to_string()),
+            level: finding.level.label(),
+            fact: finding.fact.label(),
+            found: &finding.found,
+            why: &finding.why,
+            cure: finding.cure.as_deref(),
+        }
     }
 }
