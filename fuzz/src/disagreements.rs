@@ -61,6 +61,14 @@ pub const DISAGREEMENTS: &[Disagreement] = &[
         },
     },
     Disagreement {
+        name: "ppp-v1-space-and-lf-for-crlf",
+        oracle: Oracle::Ppp,
+        example: b"PROXY TCP6 ::1 ::2 166 535 \n",
+        applies: |data, ours, theirs| {
+            !unknown(data) && ours.reason() == Some(HeaderError::V1BareLf) && whole(theirs)
+        },
+    },
+    Disagreement {
         name: "ppp-v2-reads-local",
         oracle: Oracle::Ppp,
         example: b"\r\n\r\n\0\r\nQUIT\n\x20\x11\x00\x0C\x7F\0\0\x01\x7F\0\0\x01\0\x01\0\x02",
@@ -100,7 +108,9 @@ pub const DISAGREEMENTS: &[Disagreement] = &[
         name: "proxy-header-v1-any-byte-behind-proxy",
         oracle: Oracle::ProxyHeader,
         example: b"PROXY\tTCP4 192.0.2.1 192.0.2.2 1 2\r\n",
-        applies: |_, ours, theirs| ours.reason() == Some(HeaderError::V1Separator) && whole(theirs),
+        applies: |data, ours, theirs| {
+            v1(data) && data.get(5) != Some(&b' ') && refused(ours) && whole(theirs)
+        },
     },
     Disagreement {
         name: "proxy-header-v1-ports-with-sign-or-zeros",
