@@ -11,6 +11,7 @@ use mmproxy_codec::DecodeOptions;
 
 use crate::allowlist::AllowList;
 use crate::choice::{ClientFrom, TargetChoice};
+use crate::netns::TargetNamespace;
 use crate::own::{AddressProvider, OwnAddresses};
 use crate::policy::SourcePolicy;
 
@@ -145,6 +146,7 @@ pub struct DialOptions {
     pub(crate) mark: Option<NonZeroU32>,
     pub(crate) source_port: SourcePort,
     pub(crate) keepalive: Option<Keepalive>,
+    pub(crate) namespace: Option<TargetNamespace>,
 }
 
 impl DialOptions {
@@ -155,6 +157,7 @@ impl DialOptions {
             mark: None,
             source_port: SourcePort::Prefer,
             keepalive: Some(Keepalive::new()),
+            namespace: None,
         }
     }
 
@@ -189,6 +192,15 @@ impl DialOptions {
     #[must_use]
     pub const fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
         self.keepalive = keepalive;
+        self
+    }
+
+    /// The network namespace that connections are made in. Default: the calling thread's.
+    ///
+    /// A gateway refuses the namespace's own addresses as clients too, beside this host's.
+    #[must_use]
+    pub fn namespace(mut self, namespace: Option<TargetNamespace>) -> Self {
+        self.namespace = namespace;
         self
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::addr::{Family, PeerAddr, SpoofSource};
 use crate::destination::DestinationRefused;
+use crate::netns::NamespaceGone;
 use crate::policy::SourceRefused;
 use crate::report::CloseReason;
 use crate::tcp::dial::DialError;
@@ -63,6 +64,9 @@ pub enum SessionError {
     /// No connection to the target.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// The namespace of the target went away, and the session outlived it.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceGone),
     /// One side broke.
     #[error(transparent)]
     Relay(#[from] RelayError),
@@ -78,6 +82,7 @@ impl SessionError {
             Self::NoTarget(_) => CloseReason::NoTarget,
             Self::Destination(_) => CloseReason::DestinationRefused,
             Self::Dial(error) => error.reason(),
+            Self::Namespace(NamespaceGone) => CloseReason::NamespaceGone,
             Self::Relay(error) => error.reason(),
         }
     }

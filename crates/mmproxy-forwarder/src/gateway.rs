@@ -8,9 +8,9 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
 
-use crate::addr::PeerAddr;
+use crate::addr::{ClaimedSource, PeerAddr, SpoofSource};
 use crate::config::GatewayConfig;
-use crate::error::{AdmissionRefused, ServeError};
+use crate::error::{AdmissionRefused, ServeError, SessionError};
 use crate::observer::{Observer, OwnAddressesStale};
 use crate::own::{OwnAddresses, OwnCache};
 use crate::rate::RateLimited;
@@ -184,12 +184,22 @@ impl Shared {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| AdmissionRefused::SessionLimit { limit })
     }
 
-    /// This host's addresses, recent enough to refuse them as clients.
-    pub(crate) fn own_addresses(&self) -> Arc<OwnAddresses> {
-        let now = Instant::now();
-        let (own, failed) = self.own.at(now);
+    /// Decides on an announced client: neither this host's addresses nor those of the target's namespace, where that
+    /// is another one, may be spoofed.
+    pub(crate) fn authorise(&self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
+        let policy = &self.config.sources;
+        let source = policy.authorise(claimed, &self.current(self.own.at(Instant::now())))?;
+        if let Some(target) = &self.config.dial.namespace {
+            let namespace = target.present()?;
+            policy.authorise(claimed, &self.current(namespace.own_addresses()))?;
+        }
+        Ok(source)
+    }
+
+    /// The addresses a cache answered with, recent enough to refuse them as clients; a failure is told.
+    fn current(&self, (own, failed): (Arc<OwnAddresses>, Option<io::Error>)) -> Arc<OwnAddresses> {
         if let Some(error) = failed {
-            let admitted = self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+            let admitted = self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
             if let Some(held_back) = admitted {
                 self.observer.own_addresses_stale(&OwnAddressesStale { error: &error, held_back });
             }

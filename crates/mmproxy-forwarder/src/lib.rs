@@ -11,6 +11,9 @@
 //! close             report         one SessionReport with one CloseReason, exactly once
 //! ```
 //!
+//! Targets in another network namespace, a container's for example, are reached through sockets that are made there:
+//! [`TargetNamespace`].
+//!
 //! The return path of spoofed connections, policy routing, is not this crate's business; without it every spoofed
 //! connection times out.
 //!
@@ -35,6 +38,7 @@ mod destination;
 mod errno;
 mod error;
 mod gateway;
+mod netns;
 mod observer;
 mod own;
 mod policy;
@@ -58,6 +62,7 @@ pub use destination::{
 };
 pub use error::{AdmissionRefused, Blame, NoTarget, ServeError, SessionError};
 pub use gateway::{Drained, Gateway, Shutdown};
+pub use netns::{EnterError, Namespace, NamespaceGone, TargetNamespace};
 pub use observer::{
     AcceptPaused, Observer, OwnAddressesStale, SessionEstablished, SessionOpened, Unobserved,
 };

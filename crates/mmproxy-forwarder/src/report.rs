@@ -126,6 +126,8 @@ pub enum CloseReason {
     TargetReset,
     /// The target fell silent: keepalive or retransmission gave up.
     TargetLost,
+    /// The network namespace of the target is not there, or was replaced while the session lived.
+    NamespaceGone,
     /// The gateway stopped and the drain deadline passed.
     Drained,
     /// The session's task panicked: a bug.
@@ -157,6 +159,7 @@ impl CloseReason {
         Self::PeerLost,
         Self::TargetReset,
         Self::TargetLost,
+        Self::NamespaceGone,
         Self::Drained,
         Self::Panicked,
     ];
@@ -186,6 +189,7 @@ impl CloseReason {
             Self::PeerLost => "peer_lost",
             Self::TargetReset => "target_reset",
             Self::TargetLost => "target_lost",
+            Self::NamespaceGone => "namespace_gone",
             Self::Drained => "drained",
             Self::Panicked => "panicked",
         }
@@ -211,7 +215,8 @@ impl CloseReason {
             | Self::TargetUnreachable
             | Self::TargetTimeout
             | Self::TargetReset
-            | Self::TargetLost => Blame::Target,
+            | Self::TargetLost
+            | Self::NamespaceGone => Blame::Target,
             Self::Panicked => Blame::Gateway,
         }
     }

@@ -1,19 +1,22 @@
 //! One session, from `accept(2)` to its report.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::addr::PeerAddr;
 use crate::choice::ClientFrom;
 use crate::error::SessionError;
 use crate::gateway::Shared;
+use crate::netns::{Lifeline, NamespaceGone};
 use crate::observer::{Observer, SessionEstablished, SessionOpened};
 use crate::report::{CloseReason, OPENING_LEN, SessionReport};
 use crate::tcp::header::{Announcement, HeaderReadError};
@@ -76,7 +79,7 @@ async fn flow(gateway: &Shared, peer: Socket, ledger: &mut Ledger) -> Result<(),
 
     let dialed = match announced.client {
         Some(claimed) => {
-            let source = config.sources.authorise(claimed, &gateway.own_addresses())?;
+            let source = gateway.authorise(claimed)?;
             let target = config.targets.of_client(source, announced.destination)?;
             ledger.report.target = Some(target);
             dial::connect_spoofed(source, target, &config.dial).await?
@@ -90,10 +93,26 @@ async fn flow(gateway: &Shared, peer: Socket, ledger: &mut Ledger) -> Result<(),
     ledger.note_dialed(&dialed);
     let target = Socket::new(dialed.stream);
 
-    relay::both_ways(&peer, &target, payload, &ledger.traffic).await?;
+    tokio::select! {
+        biased;
+        relayed = relay::both_ways(&peer, &target, payload, &ledger.traffic) => relayed?,
+        () = outlived(dialed.lifeline, config.drain) => return Err(NamespaceGone.into()),
+    }
     peer.finish();
     target.finish();
     Ok(())
+}
+
+/// Returns when the namespace of the target has been gone for `drain`. A process that ends has its sockets closed by
+/// the kernel: most sessions end by that, and what was sent before is still delivered.
+async fn outlived(lifeline: Option<Lifeline>, drain: Duration) {
+    match lifeline {
+        Some(lifeline) => {
+            lifeline.cut().await;
+            sleep(drain).await;
+        }
+        None => pending().await,
+    }
 }
 
 /// The report in the making. Tells the observer exactly once, also when the session panics or its task is

@@ -3,6 +3,7 @@
 mod error;
 
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -15,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::addr::{Family, SpoofSource, TargetAddr};
 use crate::config::{DialOptions, SourcePort};
 use crate::errno;
+use crate::netns::{Lifeline, Namespace, NamespaceGone, TargetNamespace};
 use crate::tcp::socket::set_options;
 
 pub use error::{Action, DialError};
@@ -41,7 +43,7 @@ pub async fn connect_spoofed(
     if client.ip().is_unspecified() || client.ip().is_multicast() || client.ip() == Ipv4Addr::BROADCAST {
         return Err(unusable(client));
     }
-    let dial = Dial::new(target, options);
+    let dial = Dial::new(target, options)?;
     let known = client.addr().port();
     let (stream, client_port) = match (options.source_port, known) {
         (SourcePort::Keep, 0) => return Err(DialError::PortUnknown { client }),
@@ -57,11 +59,11 @@ pub async fn connect_spoofed(
             Err(error) => return Err(error),
         },
     };
-    let bound = dial.local_addr(&stream)?;
-    if bound.ip() != client.ip() {
+    let dialed = dial.done(stream, Some(client_port))?;
+    if dialed.bound.ip() != client.ip() {
         return Err(unusable(client));
     }
-    Ok(Dialed { stream, bound, client_port: Some(client_port) })
+    Ok(dialed)
 }
 
 /// Connects to `target` from the gateway's own address, without mark.
@@ -70,9 +72,9 @@ pub async fn connect_spoofed(
 ///
 /// [`DialError`] names the step, the addresses and the cure.
 pub async fn connect_plain(target: TargetAddr, options: &DialOptions) -> Result<Dialed, DialError> {
-    let dial = Dial::new(target, options);
-    let stream = dial.connect(dial.socket()?, None).await?;
-    Ok(Dialed { bound: dial.local_addr(&stream)?, stream, client_port: None })
+    let dial = Dial::new(target, options)?;
+    let stream = dial.connect(dial.socket().await?, None).await?;
+    dial.done(stream, None)
 }
 
 /// A connection to a target.
@@ -85,6 +87,8 @@ pub struct Dialed {
     pub bound: SocketAddr,
     /// What became of the client's port; `None` for a connection that is not spoofed.
     pub client_port: Option<ClientPort>,
+    /// Hears when the namespace it was made in is gone, if that is another one than the caller's.
+    pub(crate) lifeline: Option<Lifeline>,
 }
 
 /// What became of the client's port.
@@ -138,16 +142,19 @@ struct Dial<'a> {
     target: TargetAddr,
     options: &'a DialOptions,
     deadline: Instant,
+    /// Where its sockets are made, if not on the calling thread.
+    namespace: Option<Namespace>,
 }
 
 impl<'a> Dial<'a> {
-    fn new(target: TargetAddr, options: &'a DialOptions) -> Self {
-        Self { target, options, deadline: Instant::now() + options.timeout }
+    fn new(target: TargetAddr, options: &'a DialOptions) -> Result<Self, NamespaceGone> {
+        let namespace = options.namespace.as_ref().map(TargetNamespace::present).transpose()?;
+        Ok(Self { target, options, deadline: Instant::now() + options.timeout, namespace })
     }
 
     /// Connects from `client` with `port`; 0 leaves the port to the kernel.
     async fn spoof(&self, client: SpoofSource, port: u16) -> Result<TcpStream, DialError> {
-        let socket = self.transparent_socket(client.family())?;
+        let socket = self.transparent_socket(client.family()).await?;
         if port == 0 {
             // Else bind takes a port for this address alone, and one range has to do for all targets.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)
@@ -167,8 +174,8 @@ impl<'a> Dial<'a> {
         self.connect(socket, Some((client, port))).await
     }
 
-    fn transparent_socket(&self, family: Family) -> Result<Socket, DialError> {
-        let socket = self.socket()?;
+    async fn transparent_socket(&self, family: Family) -> Result<Socket, DialError> {
+        let socket = self.socket().await?;
         match family {
             Family::V4 => socket.set_ip_transparent_v4(true),
             Family::V6 => socket.set_ip_transparent_v6(true),
@@ -184,13 +191,20 @@ impl<'a> Dial<'a> {
     }
 
     /// A non-blocking TCP socket; never MPTCP, whose further paths would come from the gateway's own addresses.
-    fn socket(&self) -> Result<Socket, DialError> {
+    async fn socket(&self) -> Result<Socket, DialError> {
         let domain = match self.target.family() {
             Family::V4 => Domain::IPV4,
             Family::V6 => Domain::IPV6,
         };
-        let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
-            .map_err(|error| self.failed(Action::MakeSocket, error))?;
+        let make = move || Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP));
+        // The namespace of a socket is that of the thread that makes it; nothing else has to happen there.
+        let made = match &self.namespace {
+            Some(namespace) => timeout_at(self.deadline, namespace.run(move || ready(make())))
+                .await
+                .map_err(|_| self.timed_out())??,
+            None => make(),
+        };
+        let socket = made.map_err(|error| self.failed(Action::MakeSocket, error))?;
         set_options(&SockRef::from(&socket), self.options.keepalive)
             .map_err(|error| self.failed(Action::MakeSocket, error))?;
         Ok(socket)
@@ -234,8 +248,9 @@ impl<'a> Dial<'a> {
         DialError::TimedOut { target: self.target, limit: self.options.timeout }
     }
 
-    fn local_addr(&self, stream: &TcpStream) -> Result<SocketAddr, DialError> {
-        stream.local_addr().map_err(|error| self.failed(Action::Connect, error))
+    fn done(&self, stream: TcpStream, client_port: Option<ClientPort>) -> Result<Dialed, DialError> {
+        let bound = stream.local_addr().map_err(|error| self.failed(Action::Connect, error))?;
+        Ok(Dialed { stream, bound, client_port, lifeline: self.namespace.as_ref().map(Namespace::lifeline) })
     }
 }
 

@@ -1,5 +1,5 @@
 //! The gateway over real sockets. Everything but `spoofed` runs on loopback without a privilege, with connections
-//! that are not spoofed; `spoofed` makes itself a network namespace.
+//! that are not spoofed; `spoofed` and `namespace` make themselves network namespaces.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +9,9 @@
 mod admission;
 mod exhaustion;
 mod header;
+mod isolated;
 mod lifecycle;
+mod namespace;
 mod relay;
 mod rig;
 mod spoofed;

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mmproxy_forwarder::{
@@ -13,13 +12,12 @@ use mmproxy_forwarder::{
 };
 use socket2::SockRef;
 
+use crate::isolated::{MARK, in_namespace, ip, return_path, sysctl};
 use crate::rig::{Rig, accept, config, end, read_exactly, runtime};
-
-const MARK: u32 = 123;
 
 #[test]
 fn the_target_sees_the_client_the_header_names() {
-    in_namespace("the_target_sees_the_client_the_header_names", &[], || {
+    in_namespace("spoofed::the_target_sees_the_client_the_header_names", &[], || {
         return_path();
         for (listen, wire, client) in [
             ("127.0.0.1:0", "PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n", "192.0.2.7:4711"),
@@ -51,7 +49,7 @@ fn the_target_sees_the_client_the_header_names() {
 
 #[test]
 fn a_port_that_a_listener_of_this_host_has_is_replaced_or_refused() {
-    in_namespace("a_port_that_a_listener_of_this_host_has_is_replaced_or_refused", &[], || {
+    in_namespace("spoofed::a_port_that_a_listener_of_this_host_has_is_replaced_or_refused", &[], || {
         return_path();
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let elsewhere = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -74,7 +72,7 @@ fn a_port_that_a_listener_of_this_host_has_is_replaced_or_refused() {
 
 #[test]
 fn a_client_that_is_connected_already_gets_another_port() {
-    in_namespace("a_client_that_is_connected_already_gets_another_port", &[], || {
+    in_namespace("spoofed::a_client_that_is_connected_already_gets_another_port", &[], || {
         return_path();
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = addr("192.0.2.7:4711");
@@ -99,23 +97,27 @@ fn a_client_that_is_connected_already_gets_another_port() {
 #[test]
 fn a_privileged_client_port_without_the_privilege_is_replaced_or_refused() {
     let without = ["setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service"];
-    in_namespace("a_privileged_client_port_without_the_privilege_is_replaced_or_refused", &without, || {
-        return_path();
-        let target = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = addr("192.0.2.7:53");
-        let dialed = dial(client, &target, SourcePort::Prefer).unwrap();
-        assert_eq!(dialed.client_port, Some(ClientPort::Fallback(PortConflict::Privileged)));
-        let error = dial(client, &target, SourcePort::Keep).unwrap_err();
-        assert!(
-            matches!(error, DialError::PortUnavailable { conflict: PortConflict::Privileged, .. }),
-            "{error:?}"
-        );
-    });
+    in_namespace(
+        "spoofed::a_privileged_client_port_without_the_privilege_is_replaced_or_refused",
+        &without,
+        || {
+            return_path();
+            let target = TcpListener::bind("127.0.0.1:0").unwrap();
+            let client = addr("192.0.2.7:53");
+            let dialed = dial(client, &target, SourcePort::Prefer).unwrap();
+            assert_eq!(dialed.client_port, Some(ClientPort::Fallback(PortConflict::Privileged)));
+            let error = dial(client, &target, SourcePort::Keep).unwrap_err();
+            assert!(
+                matches!(error, DialError::PortUnavailable { conflict: PortConflict::Privileged, .. }),
+                "{error:?}"
+            );
+        },
+    );
 }
 
 #[test]
 fn an_unknown_port_is_any_port_unless_it_has_to_be_kept() {
-    in_namespace("an_unknown_port_is_any_port_unless_it_has_to_be_kept", &[], || {
+    in_namespace("spoofed::an_unknown_port_is_any_port_unless_it_has_to_be_kept", &[], || {
         return_path();
         let target = TcpListener::bind("[::1]:0").unwrap();
         let unknown = addr("[2001:db8::7]:0");
@@ -133,7 +135,7 @@ fn an_unknown_port_is_any_port_unless_it_has_to_be_kept() {
 
 #[test]
 fn any_port_means_any_port_that_is_free_toward_this_target() {
-    in_namespace("any_port_means_any_port_that_is_free_toward_this_target", &[], || {
+    in_namespace("spoofed::any_port_means_any_port_that_is_free_toward_this_target", &[], || {
         return_path();
         // Two ports; one client with two connections to each of three targets has to do with them.
         sysctl("ipv4/ip_local_port_range", "40000 40001");
@@ -152,7 +154,7 @@ fn any_port_means_any_port_that_is_free_toward_this_target() {
 
 #[test]
 fn a_spoofed_socket_is_marked_and_a_plain_one_is_not() {
-    in_namespace("a_spoofed_socket_is_marked_and_a_plain_one_is_not", &[], || {
+    in_namespace("spoofed::a_spoofed_socket_is_marked_and_a_plain_one_is_not", &[], || {
         return_path();
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let spoofed = dial(addr("192.0.2.7:4711"), &target, SourcePort::Prefer).unwrap();
@@ -171,7 +173,7 @@ fn a_spoofed_socket_is_marked_and_a_plain_one_is_not() {
 
 #[test]
 fn without_a_return_path_the_deadline_ends_it() {
-    in_namespace("without_a_return_path_the_deadline_ends_it", &[], || {
+    in_namespace("spoofed::without_a_return_path_the_deadline_ends_it", &[], || {
         ip("link set lo up");
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let error = dial(addr("192.0.2.7:4711"), &target, SourcePort::Prefer).unwrap_err();
@@ -182,7 +184,7 @@ fn without_a_return_path_the_deadline_ends_it() {
 
 #[test]
 fn a_closed_port_and_a_missing_route_are_told_apart() {
-    in_namespace("a_closed_port_and_a_missing_route_are_told_apart", &[], || {
+    in_namespace("spoofed::a_closed_port_and_a_missing_route_are_told_apart", &[], || {
         return_path();
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         SockRef::from(&target).shutdown(std::net::Shutdown::Both).unwrap();
@@ -198,7 +200,7 @@ fn a_closed_port_and_a_missing_route_are_told_apart() {
 #[test]
 fn without_the_privilege_the_missing_one_is_named() {
     let without = ["setpriv", "--bounding-set", "-net_raw,-net_admin", "--inh-caps", "-net_raw,-net_admin"];
-    in_namespace("without_the_privilege_the_missing_one_is_named", &without, || {
+    in_namespace("spoofed::without_the_privilege_the_missing_one_is_named", &without, || {
         let target = TcpListener::bind("0.0.0.0:0").unwrap();
         let to = SocketAddr::new(addr("127.0.0.1:0").ip(), target.local_addr().unwrap().port());
         let error = dial_to(addr("192.0.2.7:4711"), to, SourcePort::Prefer).unwrap_err();
@@ -216,7 +218,7 @@ fn without_the_privilege_the_missing_one_is_named() {
 
 #[test]
 fn a_source_the_kernel_does_not_take_is_the_client_s_fault() {
-    in_namespace("a_source_the_kernel_does_not_take_is_the_client_s_fault", &[], || {
+    in_namespace("spoofed::a_source_the_kernel_does_not_take_is_the_client_s_fault", &[], || {
         return_path();
         let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
         let v6 = TcpListener::bind("[::1]:0").unwrap();
@@ -242,7 +244,7 @@ fn a_source_the_kernel_does_not_take_is_the_client_s_fault() {
 
 #[test]
 fn this_host_s_own_addresses_and_broadcast_addresses_are_no_clients() {
-    in_namespace("this_host_s_own_addresses_and_broadcast_addresses_are_no_clients", &[], || {
+    in_namespace("spoofed::this_host_s_own_addresses_and_broadcast_addresses_are_no_clients", &[], || {
         ip("link add inside type veth peer name outside");
         ip("address add 10.0.0.5/24 brd 10.0.0.255 dev inside");
         ip("address add 2001:db8::5/64 dev inside");
@@ -284,52 +286,4 @@ fn options(policy: SourcePort) -> DialOptions {
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
-}
-
-/// Runs `body` in a copy of this program that has a network namespace of its own, without root in a user
-/// namespace; `wrapper` is a command that runs the copy.
-fn in_namespace(test: &str, wrapper: &[&str], body: fn()) {
-    const CHILD: &str = "MMPROXY_TEST_NAMESPACE";
-    if std::env::var_os(CHILD).is_some() {
-        return body();
-    }
-    let mut command = Command::new("unshare");
-    if !nix::unistd::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    let output = command
-        .args(["--net", "--"])
-        .args(wrapper)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "--test-threads=1"])
-        .arg(format!("spoofed::{test}"))
-        .env(CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .expect("unshare(1) is part of util-linux");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "in its namespace (needs root, or user namespaces):\n{text}\n{errors}");
-    assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
-}
-
-/// What answers need to come back: marked packets, and what answers them, are delivered locally.
-fn return_path() {
-    ip("link set lo up");
-    for name in ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"] {
-        sysctl(name, "1");
-    }
-    for family in ["-4", "-6"] {
-        ip(&format!("{family} rule add fwmark {MARK} lookup 100"));
-        ip(&format!("{family} route add local default dev lo table 100"));
-    }
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip(8) is part of iproute2");
-    assert!(status.success(), "ip {arguments}");
-}
-
-fn sysctl(name: &str, value: &str) {
-    std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap();
 }

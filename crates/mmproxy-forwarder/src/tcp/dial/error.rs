@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::PortConflict;
 use crate::addr::{SpoofSource, TargetAddr};
+use crate::netns::NamespaceGone;
 use crate::report::CloseReason;
 
 /// Why there is no connection to the target.
@@ -82,6 +83,9 @@ pub enum DialError {
         #[source]
         error: io::Error,
     },
+    /// The namespace of the target is not there now.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceGone),
     /// No answer. Where the target is up, the return path is missing.
     #[error("target {target} did not answer within {limit:?}")]
     TimedOut {
@@ -102,6 +106,7 @@ impl DialError {
             Self::Exhausted { .. } => CloseReason::OutOfResources,
             Self::Refused { .. } => CloseReason::TargetRefused,
             Self::Unreachable { .. } => CloseReason::TargetUnreachable,
+            Self::Namespace(NamespaceGone) => CloseReason::NamespaceGone,
             Self::TimedOut { .. } => CloseReason::TargetTimeout,
         }
     }
