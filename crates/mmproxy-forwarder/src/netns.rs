@@ -5,7 +5,7 @@ mod target;
 use std::fmt;
 use std::future::{Future, ready};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -57,8 +57,9 @@ impl Namespace {
         let (report, reported) = sync_channel(1);
         thread::Builder::new()
             .name("target-netns".to_owned())
-            .spawn(move || match inside(file) {
+            .spawn(move || match inside(&file) {
                 Ok(runtime) => {
+                    drop(file);
                     // The receiver waits for this before it does anything else.
                     report.send(Ok(())).ok();
                     work(&runtime, queue);
@@ -72,6 +73,23 @@ impl Namespace {
             .map_err(EnterError::Addresses)?;
         let inhabitant = Inhabitant { jobs, own, abandoned: watch::Sender::new(false) };
         Ok(Self { inhabitant: Arc::new(inhabitant) })
+    }
+
+    /// Moves the calling thread, and all threads it starts later, into a network namespace for good: for programs that
+    /// have nothing to do outside.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enter`](Self::enter).
+    pub fn move_this_thread(file: BorrowedFd<'_>) -> Result<(), EnterError> {
+        setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+            let error = io::Error::from(errno);
+            match error.raw_os_error() {
+                Some(libc::EPERM) => EnterError::NotPermitted(error),
+                Some(libc::EINVAL) => EnterError::NotANamespace(error),
+                _ => EnterError::Thread(error),
+            }
+        })
     }
 
     /// Runs `job` inside and returns what it made.
@@ -133,8 +151,8 @@ pub enum EnterError {
     /// The file is something else: an ordinary file where a namespace was mounted before, for example.
     #[error("this is no network namespace")]
     NotANamespace(#[source] io::Error),
-    /// No thread, no descriptor or no memory for one.
-    #[error("cannot start a thread in the network namespace")]
+    /// No descriptor, thread or memory for it.
+    #[error("cannot put a thread into the network namespace")]
     Thread(#[source] io::Error),
     /// Inside, the kernel did not tell the namespace's own addresses, which policy has to refuse.
     #[error("cannot learn the network namespace's own addresses")]
@@ -158,16 +176,9 @@ impl Lifeline {
     }
 }
 
-/// Moves the calling thread into the namespace.
-fn inside(file: OwnedFd) -> Result<Runtime, EnterError> {
-    setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
-        let error = io::Error::from(errno);
-        match error.raw_os_error() {
-            Some(libc::EPERM) => EnterError::NotPermitted(error),
-            Some(libc::EINVAL) => EnterError::NotANamespace(error),
-            _ => EnterError::Thread(error),
-        }
-    })?;
+/// Moves the calling thread into the namespace and makes what runs its jobs.
+fn inside(file: &OwnedFd) -> Result<Runtime, EnterError> {
+    Namespace::move_this_thread(file.as_fd())?;
     Builder::new_current_thread().enable_all().build().map_err(EnterError::Thread)
 }
 

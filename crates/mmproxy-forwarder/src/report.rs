@@ -136,7 +136,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, to register labels before the first session.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Finished,
         Self::ConnectOnly,
         Self::PeerNotAllowed,

@@ -10,6 +10,8 @@ use mmproxy_codec::TlvType;
 use mmproxy_forwarder::{AllowedTarget, parse_network};
 use mmproxy_routing::{Mark, Priority, Settings, Table};
 
+use crate::target_netns::TargetNetnsArgs;
+
 /// Gives a server behind a load balancer the real client address.
 ///
 /// Listens for connections that begin with a PROXY protocol header (v1 or v2), connects to the target from the
@@ -97,6 +99,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) path: ReturnPathArgs,
+
+    #[command(flatten)]
+    pub(crate) netns: TargetNetnsArgs,
 
     /// Whether to install the return path (and remove it at the end), only look at it, or leave it alone
     #[arg(long, value_enum, default_value = "auto", value_name = "WHAT", help_heading = "Return path")]
@@ -187,6 +192,9 @@ pub(crate) struct RoutingArgs {
     #[command(flatten)]
     pub(crate) path: ReturnPathArgs,
 
+    #[command(flatten)]
+    pub(crate) netns: TargetNetnsArgs,
+
     /// Address families to set up
     #[arg(long, value_enum, default_value = "available")]
     pub(crate) family: FamilyArg,
@@ -205,6 +213,9 @@ pub(crate) struct TeardownArgs {
     #[command(flatten)]
     pub(crate) path: ReturnPathArgs,
 
+    #[command(flatten)]
+    pub(crate) netns: TargetNetnsArgs,
+
     /// Print the commands that would do the same, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -222,6 +233,9 @@ pub(crate) struct CheckArgs {
 
     #[command(flatten)]
     pub(crate) path: ReturnPathArgs,
+
+    #[command(flatten)]
+    pub(crate) netns: TargetNetnsArgs,
 
     /// Connect to nothing: look at routes, sysctls, sockets and firewall rules only
     #[arg(long)]

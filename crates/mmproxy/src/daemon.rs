@@ -18,8 +18,9 @@ use crate::log::{self, SessionLog};
 use crate::privileges;
 use crate::resolve::{self, Settings};
 use crate::return_path;
-use crate::selfcheck;
+use crate::selfcheck::{self, Finding};
 use crate::signals::Signals;
+use crate::target_netns::Elsewhere;
 
 /// `mmproxy` without a command: runs until SIGTERM or SIGINT.
 pub(crate) fn main(args: &RunArgs) -> Result<Exit, Failure> {
@@ -48,13 +49,13 @@ pub(crate) fn run(settings: &Settings, console: &mut Console, until: Until) -> R
         let listeners = bind(settings)?;
         // From here on a signal must not end the process before it has cleaned up.
         let stop = Stop::new(until)?;
-        let lease = set_up(settings, console).await?;
+        let held = Held::set_up(settings, console).await?;
         let served = async {
-            announce(settings, console).await;
+            announce(&held, settings, console).await;
             serve(settings, listeners, console, stop).await
         }
         .await;
-        clean_up(lease).await;
+        held.clean_up().await;
         served
     })
 }
@@ -65,8 +66,39 @@ fn bind(settings: &Settings) -> Result<Vec<Listener>, Failure> {
     settings.listen.iter().map(|address| bind(*address, settings.backlog).map_err(not_bound)).collect()
 }
 
-/// Installs, or looks at, the return path, and claims it for this run.
-async fn set_up(settings: &Settings, console: &mut Console) -> Result<Option<Lease>, Failure> {
+/// The return path, held for this run where the targets are.
+enum Held {
+    Here(Option<Lease>),
+    Elsewhere(Elsewhere),
+}
+
+impl Held {
+    async fn set_up(settings: &Settings, console: &mut Console) -> Result<Self, Failure> {
+        match &settings.target_netns {
+            None => set_up(settings, console).await.map(Self::Here),
+            Some(netns) => Elsewhere::enter(netns, settings, console).await.map(Self::Elsewhere),
+        }
+    }
+
+    /// The self-check's findings about every target.
+    async fn examine(&self, settings: &Settings) -> Vec<Finding> {
+        let Some(targets) = settings.fixed_targets() else { return Vec::new() };
+        match self {
+            Self::Here(_) => selfcheck::examine(&targets, &settings.dial).await,
+            Self::Elsewhere(elsewhere) => elsewhere.examine(targets, settings.dial.clone()).await,
+        }
+    }
+
+    async fn clean_up(self) {
+        match self {
+            Self::Here(lease) => clean_up(lease).await,
+            Self::Elsewhere(elsewhere) => elsewhere.leave().await,
+        }
+    }
+}
+
+/// Installs, or looks at, the return path, and claims it for this run, in the calling thread's network namespace.
+pub(crate) async fn set_up(settings: &Settings, console: &mut Console) -> Result<Option<Lease>, Failure> {
     let policy = match settings.routing {
         Routing::Off => return Ok(None),
         Routing::Check => Policy::CheckOnly,
@@ -79,14 +111,12 @@ async fn set_up(settings: &Settings, console: &mut Console) -> Result<Option<Lea
 
 /// Tells what the targets answer and who may connect. A target that is down now may come up later, so nothing
 /// here keeps the gateway from serving.
-async fn announce(settings: &Settings, console: &mut Console) {
-    if let Some(targets) = settings.fixed_targets() {
-        for finding in selfcheck::examine(&targets, &settings.dial).await {
-            if finding.passed() {
-                console.fine(&finding);
-            } else {
-                console.always(&finding);
-            }
+async fn announce(held: &Held, settings: &Settings, console: &mut Console) {
+    for finding in held.examine(settings).await {
+        if finding.passed() {
+            console.fine(&finding);
+        } else {
+            console.always(&finding);
         }
     }
     if let TargetChoice::FromHeader { allowed, .. } = &settings.targets {
@@ -160,7 +190,7 @@ async fn serve(
 }
 
 /// Removes what this run added, unless another instance uses it.
-async fn clean_up(lease: Option<Lease>) {
+pub(crate) async fn clean_up(lease: Option<Lease>) {
     if let Some(lease) = lease
         && let Err(error) = lease.release().await
     {

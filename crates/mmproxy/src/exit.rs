@@ -54,6 +54,11 @@ impl Failure {
         self
     }
 
+    /// What went wrong and its causes in one line, without the cures.
+    pub(crate) fn reason(&self) -> String {
+        Chain(self.error.as_ref()).to_string()
+    }
+
     /// The status to end with.
     pub(crate) const fn exit(&self) -> Exit {
         self.exit

@@ -19,6 +19,7 @@ mod return_path;
 mod runtime;
 mod selfcheck;
 mod signals;
+mod target_netns;
 
 use std::process::ExitCode;
 

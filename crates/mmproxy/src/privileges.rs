@@ -21,9 +21,16 @@ pub(crate) fn require_spoofing() -> Result<(), Failure> {
 
 /// The failure for a missing capability, with the lines that grant what the gateway needs.
 pub(crate) fn missing(capability: &str, consequence: &str) -> Failure {
-    Failure::new(Exit::NoPermission, format!("{capability} is missing: {consequence}"))
-        .hint(format!("run it as root, or: sudo setcap cap_net_admin,cap_net_raw+ep {}", executable()))
-        .hint("or, in a systemd unit: AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW")
+    let failure = Failure::new(Exit::NoPermission, format!("{capability} is missing: {consequence}"));
+    grant(failure, "cap_net_admin,cap_net_raw")
+}
+
+/// Adds the lines that grant `capabilities`, written as setcap(8) takes them.
+pub(crate) fn grant(failure: Failure, capabilities: &str) -> Failure {
+    failure.hint(format!("run it as root, or: sudo setcap {capabilities}+ep {}", executable())).hint(format!(
+        "or, in a systemd unit: AmbientCapabilities={}",
+        capabilities.to_uppercase().replace(',', " ")
+    ))
 }
 
 fn executable() -> String {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mmproxy_forwarder::{
     AllowList, AllowListError, ClientFrom, DialOptions, GatewayConfig, SourceClass, SourcePolicy, SourcePort,
@@ -14,9 +15,10 @@ use mmproxy_routing::{Families, families_available};
 use crate::cli::{ReturnPathArgs, Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
 use crate::exit::{Exit, Failure};
 use crate::return_path;
+use crate::target_netns::TargetNetns;
 
 /// What the gateway runs on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) backlog: u32,
@@ -29,17 +31,23 @@ pub(crate) struct Settings {
     pub(crate) allowed: AllowList,
     pub(crate) return_path: ReturnPathArgs,
     pub(crate) routing: Routing,
+    /// Where the targets are, if not here. The gateway's and the self-check's dials know.
+    pub(crate) target_netns: Option<TargetNetns>,
+    /// How long sessions may go on when they have to end.
+    pub(crate) drain: Duration,
 }
 
 /// Turns the flags into settings, or tells every mistake in them at once.
 pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure> {
     let allowed = allowed(args)?;
     let targets = target_choice(args)?;
+    let target_netns = args.netns.place();
     let dial = DialOptions::new()
         .timeout(args.connect_timeout)
         .map_err(|error| too_short("--connect-timeout", error))?
         .mark(return_path::mark(args.path))
-        .source_port(source_port(args));
+        .source_port(source_port(args))
+        .namespace(target_netns.as_ref().map(|netns| netns.place.clone()));
     let gateway = GatewayConfig::new(allowed.clone(), targets.clone())
         .client_from(match args.source {
             SourceArg::Header => ClientFrom::Header,
@@ -63,6 +71,8 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         allowed,
         return_path: args.path,
         routing: args.routing,
+        target_netns,
+        drain: args.drain,
     })
 }
 

@@ -267,7 +267,7 @@ mod tests {
     fn what_connect_says_is_told_apart_by_whom_it_concerns() {
         let options = DialOptions::new();
         let target = TargetAddr::new("127.0.0.1:22".parse().unwrap()).unwrap();
-        let dial = Dial::new(target, &options);
+        let dial = Dial::new(target, &options).expect("no other namespace is asked for");
         for (errnos, reason) in [
             (&[libc::ECONNREFUSED, libc::ECONNRESET][..], CloseReason::TargetRefused),
             (&[libc::ETIMEDOUT], CloseReason::TargetTimeout),

@@ -22,6 +22,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if !args.no_connect {
         privileges::require_spoofing()?;
     }
+    args.netns.enter()?;
     let mut console = if args.json { Console::silent() } else { Console::stdout(false) };
     let plan =
         return_path::plan(args.path, Some(&targets), return_path::families_of(&targets), &mut console)?;

@@ -1,5 +1,7 @@
 //! `mmproxy setup` and `mmproxy teardown`: the return path without a gateway.
 
+use std::path::Path;
+
 use mmproxy_routing::{Families, InUse, Kept, KeptReason, Plan, State, apply, observe, remove};
 
 use crate::cli::{ReturnPathArgs, RoutingArgs, TargetArgs, TeardownArgs};
@@ -11,8 +13,10 @@ use crate::runtime;
 
 /// Installs the return path until `teardown`; twice is the same as once.
 pub(crate) fn setup(args: &RoutingArgs) -> Result<Exit, Failure> {
+    let inside = args.netns.enter()?;
     let plan = chosen(args.path, args.targets, return_path::families(args.family))?;
     if args.dry_run {
+        say_where(inside.as_deref());
         print!("{plan}");
         return Ok(Exit::Ok);
     }
@@ -24,8 +28,10 @@ pub(crate) fn setup(args: &RoutingArgs) -> Result<Exit, Failure> {
 
 /// Removes what mmproxy made, in both families; somebody else's objects stay.
 pub(crate) fn teardown(args: &TeardownArgs) -> Result<Exit, Failure> {
+    let inside = args.netns.enter()?;
     let plan = chosen(args.path, args.targets, Families::BOTH)?;
     if args.dry_run {
+        say_where(inside.as_deref());
         return preview(&plan);
     }
     let in_use = if args.force { InUse::Remove } else { InUse::Keep };
@@ -54,6 +60,13 @@ fn chosen(path: ReturnPathArgs, targets: TargetArgs, families: Families) -> Resu
     let given = targets.target_v4.is_some() || targets.target_v6.is_some();
     let targets = given.then(|| resolve::targets(targets)).transpose()?;
     return_path::choose(path, targets.as_ref(), families)
+}
+
+/// Commands for another namespace would do harm in this one.
+fn say_where(namespace: Option<&Path>) {
+    if let Some(path) = namespace {
+        println!("# inside another network namespace: nsenter --net={} sh", path.display());
+    }
 }
 
 /// Prints the commands that would remove what is there and ours.
