@@ -1,12 +1,15 @@
 //! A network namespace, and code and programs that run in it.
 
-use std::fs::{File, read_to_string, write};
+use std::fs::{File, create_dir_all, read_to_string, remove_file, write};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::thread;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::isolation::is_inside;
@@ -63,6 +66,24 @@ impl Namespace {
             .unwrap_or_else(|panic| resume_unwind(panic))
     }
 
+    /// Makes its name known to programs, as `ip netns add` does: a file below /run/netns, which is this test's own.
+    pub fn publish(&self) -> PathBuf {
+        let path = published(self.name);
+        create_dir_all(PUBLISHED).expect("/run is this test's own tmpfs");
+        File::create_new(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let handle = format!("/proc/self/fd/{}", self.handle.as_raw_fd());
+        mount(Some(handle.as_str()), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .expect("mounting in a mount namespace of our own");
+        path
+    }
+
+    /// Takes the name away, as `ip netns delete` does. The namespace goes on as long as anything uses it.
+    pub fn unpublish(&self) {
+        let path = published(self.name);
+        umount2(&path, MntFlags::MNT_DETACH).expect("it was published");
+        remove_file(&path).expect("it was published");
+    }
+
     /// Starts a program in the namespace.
     ///
     /// # Errors
@@ -90,6 +111,13 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("{}: sysctl {name}={value}: {error}", self.name));
     }
 }
+
+fn published(name: &str) -> PathBuf {
+    Path::new(PUBLISHED).join(name)
+}
+
+/// Where ip-netns(8) keeps the names of namespaces.
+const PUBLISHED: &str = "/run/netns";
 
 fn sysctl_path(name: &str) -> String {
     format!("/proc/sys/{}", name.replace('.', "/"))

@@ -12,6 +12,7 @@ mod host;
 mod lifecycle;
 mod listening;
 mod modes;
+mod namespaces;
 mod refused;
 mod relay;
 mod resources;
