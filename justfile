@@ -36,6 +36,10 @@ test *args:
 e2e *args:
     ci/e2e.sh {{args}}
 
+# Servers in real containers; needs a Docker Engine.
+docker:
+    ci/docker
+
 # The demo, as root and as an ordinary user.
 demo:
     ci/demo.sh

@@ -113,7 +113,7 @@ done < <(wanted | sed -E 's/[[:space:]]+$//' | sort -u)
 
 # --- the scripts themselves -------------------------------------------------------------------------------
 
-scripts=$(git ls-files --cached --others --exclude-standard -- ci | grep -E '\.sh$|/test$' | grep -v '/lib\.sh$' | sort)
+scripts=$(git ls-files --cached --others --exclude-standard -- ci | grep -E '\.sh$|/(test|docker)$' | grep -v '/lib\.sh$' | sort)
 same 'scripts in ci/README.md' "$(grep -oE '`ci/[a-z0-9-]+(\.sh)?' ci/README.md | tr -d '`' | grep -v '/lib\.sh$' | sort -u)" "$scripts"
 while read -r script; do
     [ -x "$script" ] || complain "justfile calls $script, which is not there"

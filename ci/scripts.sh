@@ -2,7 +2,7 @@
 # Promise: the scripts are sound: shellcheck finds nothing, each is executable and stops at its first error.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-mapfile -t scripts < <(git ls-files --cached --others --exclude-standard -- '*.sh' ci/test .ci/run)
+mapfile -t scripts < <(git ls-files --cached --others --exclude-standard -- '*.sh' ci/test ci/docker .ci/run)
 # SC2016 takes the back-quotes of Markdown in single quotes for forgotten command substitutions.
 shellcheck --shell=bash --external-sources --source-path=SCRIPTDIR --exclude=SC2016 "${scripts[@]}"
 
