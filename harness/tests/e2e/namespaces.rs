@@ -33,12 +33,7 @@ impl Scene {
 
     /// A gateway that is told where its targets are by `name`.
     fn flags(&self, name: &str) -> Flags {
-        Gateway::before(&self.net, &self.v4).and_before(&self.v6).with([
-            "--target-netns",
-            name,
-            "--drain",
-            "1s",
-        ])
+        Gateway::before(&self.net, &self.v4).and_before(&self.v6).with(["--target-netns", name])
     }
 
     /// Opens a session that announces the usual client.
@@ -119,7 +114,8 @@ fn a_namespace_that_is_deleted_and_made_again_is_followed() {
     isolated(|| {
         let scene = Scene::new();
         scene.elsewhere.publish();
-        let gateway = scene.flags("web").start();
+        // Time for what the session still does below, on a machine that is busy.
+        let gateway = scene.flags("web").with(["--drain", "4s"]).start();
         let downstream = scene.open(&gateway, Version::V2, V4);
         let upstream = scene.v4.accept();
 
@@ -171,6 +167,21 @@ fn a_namespace_that_is_replaced_between_two_looks_is_not_taken_for_the_old_one()
         let downstream = scene.open(&gateway, Version::V2, V4);
         talk(&downstream, &target.accept());
         scene.v4.expect_untouched();
+    });
+}
+
+#[test]
+fn what_a_killed_gateway_left_there_goes_with_the_next_one() {
+    isolated(|| {
+        let scene = Scene::new();
+        scene.elsewhere.publish();
+        scene.flags("web").start().kill();
+        assert_ne!(State::of(&scene.elsewhere), scene.there);
+        let next = scene.flags("web").start();
+        scene.expect_served(&next);
+        next.stop();
+        State::of(&scene.elsewhere).expect_unchanged_since(&scene.there);
+        scene.expect_host_untouched();
     });
 }
 

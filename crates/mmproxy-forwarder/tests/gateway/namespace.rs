@@ -182,6 +182,8 @@ fn what_is_no_network_namespace_is_told_from_one_that_may_not_be_entered() {
 fn the_thread_ends_with_the_last_handle_and_its_jobs_with_it() {
     in_namespace("namespace::the_thread_ends_with_the_last_handle_and_its_jobs_with_it", &[], || {
         let elsewhere = Elsewhere::new();
+        let _ordinary = Rig::start();
+        assert_eq!(inhabitants(), 0, "who needs no namespace has no thread in one");
         let namespace = Namespace::enter(elsewhere.file.as_fd()).unwrap();
         assert_eq!(inhabitants(), 1);
         let runtime = runtime();
