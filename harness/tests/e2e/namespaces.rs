@@ -110,6 +110,21 @@ fn a_target_that_nothing_leads_to_sees_the_client_whatever_its_namespace_is_call
 }
 
 #[test]
+fn every_mode_of_the_return_path_works_there() {
+    isolated(|| {
+        let scene = Scene::new();
+        scene.elsewhere.publish();
+        for mode in ["fwmark", "source", "port"] {
+            let gateway = scene.flags("web").with(["--return-path", mode]).start();
+            scene.expect_served(&gateway);
+            scene.expect_host_untouched();
+            gateway.stop();
+            State::of(&scene.elsewhere).expect_unchanged_since(&scene.there);
+        }
+    });
+}
+
+#[test]
 fn a_namespace_that_is_deleted_and_made_again_is_followed() {
     isolated(|| {
         let scene = Scene::new();
