@@ -17,7 +17,8 @@ pub(super) enum Answer {
     Away { device: Option<String>, gateway: Option<IpAddr>, table: u32 },
     /// Drop it: no route, or one that says so.
     Nowhere,
-    /// Drop it: replies to its source would leave by another interface (`EXDEV`).
+    /// Drop it: replies to its source would leave by another interface (`EXDEV`; Linux 6.13 and newer say `EINVAL`,
+    /// as they do for every source that they do not accept).
     Filtered,
     /// Refuse the question.
     Refused(String),
@@ -254,8 +255,8 @@ impl Case<'_> {
             self.reply()
         );
         self.failed(Fact::ReplyFiltered, found).cured_by(format!(
-            "`sysctl -w net.ipv4.conf.{input}.accept_local=1` where src_valid_mark is 1, as wg-quick sets it; \
-             otherwise compare `ip route get {from}`, which should lead to {input}"
+            "`sysctl -w net.ipv4.conf.{input}.rp_filter=2` where that is 1 and `ip route get {from}` leads by another \
+             interface; `sysctl -w net.ipv4.conf.{input}.accept_local=1` where src_valid_mark is 1, as wg-quick sets it"
         ))
     }
 

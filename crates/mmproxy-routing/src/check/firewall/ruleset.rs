@@ -3,12 +3,16 @@
 //! Only the frame is read here, and read strictly; expressions stay as they are, so that one that is new to us makes a
 //! single rule uncertain and not the whole ruleset unreadable.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 /// All chains of a network namespace.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ruleset {
     chains: Vec<Chain>,
+    /// Where in `chains` each is: container hosts have thousands.
+    places: HashMap<Place, usize>,
 }
 
 impl Ruleset {
@@ -19,17 +23,14 @@ impl Ruleset {
         let mut ruleset = Self::default();
         for object in objects {
             if let Some(chain) = object.get("chain") {
-                ruleset
-                    .chains
-                    .push(Chain::read(chain).ok_or_else(|| format!("a chain is incomplete: {chain}"))?);
+                let chain = Chain::read(chain).ok_or_else(|| format!("a chain is incomplete: {chain}"))?;
+                ruleset.places.insert(chain.place.clone(), ruleset.chains.len());
+                ruleset.chains.push(chain);
             } else if let Some(rule) = object.get("rule") {
                 let rule = Rule::read(rule).ok_or_else(|| format!("a rule is incomplete: {rule}"))?;
-                let chain = ruleset
-                    .chains
-                    .iter_mut()
-                    .find(|chain| chain.place == rule.place)
-                    .ok_or_else(|| format!("rule {} is in no chain", rule.handle))?;
-                chain.rules.push(rule);
+                let at = ruleset.places.get(&rule.place).copied();
+                let at = at.ok_or_else(|| format!("rule {} is in no chain", rule.handle))?;
+                ruleset.chains[at].rules.push(rule);
             }
         }
         Ok(ruleset)
@@ -50,11 +51,8 @@ impl Ruleset {
 
     /// The chain of the same table with this name.
     pub(super) fn chain(&self, beside: &Place, name: &str) -> Option<&Chain> {
-        self.chains.iter().find(|chain| {
-            chain.place.name == name
-                && chain.place.table == beside.table
-                && chain.place.family == beside.family
-        })
+        let place = Place { name: name.to_owned(), ..beside.clone() };
+        self.places.get(&place).map(|&at| &self.chains[at])
     }
 
     /// Every rule there is.
@@ -64,7 +62,7 @@ impl Ruleset {
 }
 
 /// Where a chain is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub(super) family: String,
     pub(super) table: String,

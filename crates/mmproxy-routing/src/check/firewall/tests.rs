@@ -173,7 +173,12 @@ fn chains_are_followed_as_the_kernel_follows_them() {
         (
             vec![json!([from_client, maybe, {"jump": {"target": "other"}}]), drop_all.clone()],
             vec![],
-            request(true, 11),
+            request(false, 11),
+        ),
+        (
+            vec![json!([from_client, maybe, {"jump": {"target": "other"}}]), drop_all.clone()],
+            vec![json!([ACCEPT()])],
+            request(false, 11),
         ),
         (
             vec![json!([from_client, maybe, {"jump": {"target": "other"}}])],
@@ -213,6 +218,15 @@ fn chains_are_followed_as_the_kernel_follows_them() {
     }
     let endless = ruleset_of("input", "accept", std::slice::from_ref(&jump), std::slice::from_ref(&jump));
     assert_eq!(met(&endless), [], "a loop, which the kernel would refuse, ends");
+}
+
+#[test]
+fn a_ruleset_of_countless_ways_comes_to_an_end() {
+    let maybe = json!([{"limit": {}}, {"jump": {"target": "other"}}]);
+    let many = vec![maybe; 20];
+    let rules = [many.clone(), vec![json!([DROP()])]].concat();
+    let found = met(&ruleset_of("input", "accept", &rules, &many));
+    assert!(!found.iter().any(|found| found.2), "nothing is certain behind the end of patience: {found:?}");
 }
 
 #[test]

@@ -66,7 +66,14 @@ pub(super) fn inward(device: &Device) -> Vec<Station> {
 
 /// Sends a packet through all chains on its way and returns what stops it, or may.
 pub(super) fn walk(ruleset: &Ruleset, packet: &Packet, way: &[Station]) -> Vec<Obstacle> {
-    let mut walk = Walk { ruleset, packet: packet.clone(), base: None, outward: true, found: Vec::new() };
+    let mut walk = Walk {
+        ruleset,
+        packet: packet.clone(),
+        base: None,
+        outward: true,
+        patience: RULES,
+        found: Vec::new(),
+    };
     for station in way {
         walk.packet.input = station.input.clone();
         walk.packet.output = station.output.clone();
@@ -86,6 +93,8 @@ struct Walk<'a> {
     packet: Packet,
     base: Option<&'a Chain>,
     outward: bool,
+    /// How many more rules to look at.
+    patience: usize,
     found: Vec<Obstacle>,
 }
 
@@ -122,6 +131,8 @@ impl<'a> Walk<'a> {
     fn chain(&mut self, chain: &'a Chain, sure: bool, depth: usize) -> Next {
         let mut sure = sure;
         for rule in &chain.rules {
+            let Some(patience) = self.patience.checked_sub(1) else { return Next::On { sure: false } };
+            self.patience = patience;
             match self.rule(rule, sure, depth) {
                 Next::On { sure: still } => sure = still,
                 Next::Back { sure } => return Next::On { sure },
@@ -246,8 +257,7 @@ impl<'a> Walk<'a> {
             Next::On { sure } | Next::Back { sure } if yes && for_good => Next::Back { sure },
             Next::On { sure } | Next::Back { sure } if yes => Next::On { sure },
             Next::Left if yes => Next::Left,
-            // Whoever did not jump goes on, and whoever came back does.
-            Next::On { .. } | Next::Back { .. } if !for_good => Next::On { sure },
+            // Something in there may have accepted the packet.
             Next::On { .. } | Next::Back { .. } | Next::Left => Next::On { sure: false },
         }
     }
@@ -308,6 +318,10 @@ impl<'a> Walk<'a> {
         }
     }
 }
+
+/// How many rules a packet is followed through. Each jump that may or may not be taken doubles the ways, so that a
+/// ruleset can be made that has no end; what is behind is uncertain.
+const RULES: usize = 200_000;
 
 /// How deep chains may jump, as in the kernel (`NFT_JUMP_STACK_SIZE`).
 const JUMPS: usize = 16;
