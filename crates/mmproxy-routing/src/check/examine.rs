@@ -121,7 +121,11 @@ impl Check<'_> {
     async fn target(&mut self, target: Target) -> Vec<Finding> {
         let client = self.strangers.toward(target);
         let there = self.ground.ask(&request(target, client), false).await;
-        let local = there.is_here();
+        let (local, device) = match &there {
+            Answer::Here { .. } => (Some(true), None),
+            Answer::Away { device, .. } => (Some(false), device.as_deref()),
+            Answer::Nowhere | Answer::Filtered | Answer::Refused(_) => (None, None),
+        };
         let mut findings = vec![self.route(target, &there)];
 
         let mut uid = None;
@@ -133,16 +137,13 @@ impl Check<'_> {
         let fit = self.way.suits(target, local);
         let fits = fit.level == Level::Ok;
         findings.push(fit);
-        let device = match &there {
-            Answer::Away { device, .. } => device.clone(),
-            Answer::Here { .. } | Answer::Nowhere | Answer::Filtered | Answer::Refused(_) => None,
-        };
-        if fits {
-            self.devices.extend(device.clone());
+        // What cannot be reached does not reply.
+        if fits && local.is_some() {
+            self.devices.extend(device.map(str::to_owned));
             self.devices.extend(self.first_way_out(target, client).await);
-            findings.extend(self.reply(target, client, device.as_deref(), uid).await);
+            findings.extend(self.reply(target, client, device, uid).await);
             if let Some(firewall) = &self.firewall {
-                let flow = self.flow(target, client, device.as_deref());
+                let flow = self.flow(target, client, device);
                 findings.extend(firewall.examine(&flow).await);
             }
         }

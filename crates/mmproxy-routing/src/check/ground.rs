@@ -96,7 +96,7 @@ impl Ground {
     /// A packet of this host can only be asked about with an address of this host, or none: `with_source` says which.
     pub(super) async fn ask(&self, packet: &Packet<'_>, with_source: bool) -> Answer {
         let answer = self.ask_once(packet, with_source).await;
-        if with_source && packet.from.is_loopback() && answer.is_here() != Some(true) {
+        if with_source && packet.from.is_loopback() && !matches!(answer, Answer::Here { .. }) {
             // The kernel refuses to let a loopback address out, instead of saying where it would have gone.
             let without = self.ask_once(packet, false).await;
             if matches!(without, Answer::Away { .. }) {

@@ -24,17 +24,6 @@ pub(super) enum Answer {
     Refused(String),
 }
 
-impl Answer {
-    /// Whether the packet stays here; `None` if the kernel did not say.
-    pub(super) const fn is_here(&self) -> Option<bool> {
-        match self {
-            Self::Here { .. } => Some(true),
-            Self::Away { .. } | Self::Nowhere | Self::Filtered => Some(false),
-            Self::Refused(_) => None,
-        }
-    }
-}
-
 /// Completes a sentence that begins with the packet.
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

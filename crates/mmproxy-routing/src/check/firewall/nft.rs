@@ -27,7 +27,12 @@ impl Nft {
                 .output();
             let output = match tokio::time::timeout(DEADLINE, output).await {
                 Ok(Ok(output)) => output,
-                Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+                // A directory of the path that we may not look into comes out as a missing permission.
+                Ok(Err(error))
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+                {
+                    continue;
+                }
                 Ok(Err(error)) => return Err(NftError::Failed(error.to_string())),
                 Err(_) => return Err(NftError::Failed(format!("no answer within {} s", DEADLINE.as_secs()))),
             };
