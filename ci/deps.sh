@@ -18,7 +18,7 @@ esac
 CARGO_DENY=0.20.2
 CARGO_FUZZ=0.13.2
 
-# program → Debian package. A program counts, not the package: a hand-built haproxy in PATH is as good.
+# program or file → Debian package. What is there counts, not the package: a hand-built haproxy in PATH is as good.
 PROGRAMS=(
     'cc gcc'                    # linker for Rust, C parts of libFuzzer
     'c++ g++'                   # libFuzzer's runtime is C++
@@ -26,8 +26,10 @@ PROGRAMS=(
     'nm binutils'               # ci/no-std.sh reads symbols
     'haproxy haproxy'           # interop: the balancer
     'sshd openssh-server'       # interop and README: the target that logs its client
+    'nginx nginx'               # interop: reads the headers that the codec writes
     'ssh openssh-client'        # interop and README: host keys, a real client
     'ip iproute2'               # ci/left-behind.sh looks with other eyes than ours
+    '/etc/protocols netbase'    # `ip rule … ipproto udp` knows the names from there
     'nft nftables'              # packet loss and drops in test namespaces
     'ps procps'                 # ci/left-behind.sh
     'unshare util-linux'        # ci/readme.sh runs the README's blocks in a namespace
@@ -39,7 +41,7 @@ missing_packages() {
     local line program package
     for line in "${PROGRAMS[@]}"; do
         read -r program package <<<"$line"
-        have "$program" || printf '%s\n' "$package"
+        have "$program" || [ -e "$program" ] || printf '%s\n' "$package"
     done | sort -u
 }
 
@@ -105,6 +107,7 @@ if [ "${#packages[@]}" -gt 0 ]; then
         for package in "${packages[@]}"; do
             case "$package" in
                 haproxy) keep_disabled_at_boot haproxy.service ;;
+                nginx) keep_disabled_at_boot nginx.service ;;
                 openssh-server) keep_disabled_at_boot ssh.service ssh.socket ;;
             esac
         done
