@@ -6,6 +6,8 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use crate::error::RoutingError;
 use crate::ledger::{Ledger, Lifetime};
+use crate::netfilter::Netfilter;
+use crate::nft;
 use crate::ours::Ours;
 use crate::rtnl::{Rtnl, local_route, rule_message};
 use crate::step::{LocalRoute, Rule, Step, Sysctl};
@@ -19,6 +21,8 @@ pub(crate) enum Change {
     AddRoute(LocalRoute, Ledger),
     DeleteRoute(LocalRoute, Ledger),
     Switch(Sysctl, bool),
+    /// A table of ours, for which lifetime it was there before, and for which it is there afterwards.
+    Table(Netfilter, Option<Lifetime>, Option<Lifetime>),
 }
 
 impl Change {
@@ -32,12 +36,18 @@ impl Change {
                 rtnl.delete(RouteNetlinkMessage::DelRule(rule_message(rule, lifetime.protocol())), self).await
             }
             Self::AddRoute(route, ledger) => {
-                rtnl.add(RouteNetlinkMessage::NewRoute(local_route(route, *ledger)), self).await
+                let message =
+                    local_route(route, *ledger).map_err(|source| RoutingError::change(self, source))?;
+                rtnl.add(RouteNetlinkMessage::NewRoute(message), self).await
             }
-            Self::DeleteRoute(route, ledger) => {
-                rtnl.delete(RouteNetlinkMessage::DelRoute(local_route(route, *ledger)), self).await
-            }
+            Self::DeleteRoute(route, ledger) => match local_route(route, *ledger) {
+                Ok(message) => rtnl.delete(RouteNetlinkMessage::DelRoute(message), self).await,
+                // The interface is gone, and the route with it.
+                Err(_) => Ok(()),
+            },
             Self::Switch(switch, on) => sysctl::write(*switch, *on),
+            Self::Table(table, _, Some(lifetime)) => nft::make(table, *lifetime).await,
+            Self::Table(table, _, None) => nft::delete(table).await,
         }
     }
 
@@ -49,6 +59,7 @@ impl Change {
             Self::AddRoute(route, ledger) => Self::DeleteRoute(route, ledger),
             Self::DeleteRoute(route, ledger) => Self::AddRoute(route, ledger),
             Self::Switch(sysctl, on) => Self::Switch(sysctl, !on),
+            Self::Table(table, before, after) => Self::Table(table, after, before),
         }
     }
 
@@ -58,6 +69,7 @@ impl Change {
             Self::AddRule(rule, _) | Self::DeleteRule(rule, _) => Step::Rule(rule.clone()),
             Self::AddRoute(route, _) | Self::DeleteRoute(route, _) => Step::LocalRoute(route.clone()),
             Self::Switch(sysctl, _) => Step::Sysctl(*sysctl),
+            Self::Table(table, ..) => Step::Netfilter(*table),
         }
     }
 
@@ -66,15 +78,21 @@ impl Change {
         match self {
             Self::AddRule(rule, lifetime) => ours.rules.contains(&(rule.clone(), *lifetime)),
             Self::AddRoute(route, ledger) => ours.routes.contains(&(route.clone(), *ledger)),
-            Self::DeleteRule(..) | Self::DeleteRoute(..) | Self::Switch(..) => false,
+            Self::Table(table, _, Some(lifetime)) => ours.tables.contains(&(*table, *lifetime)),
+            Self::DeleteRule(..) | Self::DeleteRoute(..) | Self::Switch(..) | Self::Table(..) => false,
         }
     }
 
     /// Whether it takes something away.
     pub(crate) const fn removes(&self) -> bool {
         match self {
-            Self::DeleteRule(..) | Self::DeleteRoute(..) | Self::Switch(_, false) => true,
-            Self::AddRule(..) | Self::AddRoute(..) | Self::Switch(_, true) => false,
+            Self::DeleteRule(..)
+            | Self::DeleteRoute(..)
+            | Self::Switch(_, false)
+            | Self::Table(_, _, None) => true,
+            Self::AddRule(..) | Self::AddRoute(..) | Self::Switch(_, true) | Self::Table(_, _, Some(_)) => {
+                false
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::change::Change;
 use crate::ledger::{Ledger, Lifetime, Switches};
+use crate::netfilter::Netfilter;
 use crate::observe::{Observed, State};
 use crate::ours::{Ours, union};
 use crate::plan::Plan;
@@ -23,7 +24,7 @@ pub(crate) fn to_install(plan: &Plan, observed: &[Observed], ours: &Ours, lifeti
     let turned_on: Switches = plan.sysctls().filter(|&sysctl| missing(&Step::Sysctl(sysctl))).collect();
     let taken_over: Switches =
         plan.sysctls().filter(|&sysctl| converts && ours.turned_on(sysctl).is_some()).collect();
-    let mut record = turned_on.union(taken_over);
+    let mut record = turned_on.clone().union(taken_over);
 
     let mut changes = Vec::new();
     let mut obsolete = Vec::new();
@@ -31,16 +32,26 @@ pub(crate) fn to_install(plan: &Plan, observed: &[Observed], ours: &Ours, lifeti
         // More than one if somebody was killed while rewriting the record.
         let old: Vec<Ledger> =
             ours.ledgers(route).filter(|ledger| converts || ledger.lifetime() == lifetime).collect();
-        // The plan's first route records for the whole plan.
-        let changed = union(old.iter().copied()).union(std::mem::take(&mut record));
-        let wanted = Ledger::new(lifetime, changed);
-        if !old.is_empty() || missing(&Step::LocalRoute(route.clone())) || !changed.is_empty() {
-            changes.push(Change::AddRoute(route.clone(), wanted));
-            let others = old.into_iter().filter(|&ledger| ledger != wanted);
-            obsolete.extend(others.map(|ledger| Change::DeleteRoute(route.clone(), ledger)));
+        // The plan's first route records its switches, and each the table of its family.
+        let mut changed = union(old.iter().copied()).union(std::mem::take(&mut record));
+        if plan.tables().any(|table| table.relies_on(route)) {
+            changed = changed.union(Switches::netfilter());
         }
+        if old.is_empty() && changed.is_empty() && !missing(&Step::LocalRoute(route.clone())) {
+            continue;
+        }
+        let wanted = Ledger::holding(lifetime, &changed);
+        changes.extend(wanted.iter().map(|&ledger| Change::AddRoute(route.clone(), ledger)));
+        let others = old.into_iter().filter(|ledger| !wanted.contains(ledger));
+        obsolete.extend(others.map(|ledger| Change::DeleteRoute(route.clone(), ledger)));
     }
     changes.extend(turned_on.iter().map(|sysctl| Change::Switch(sysctl, true)));
+    for &table in plan.tables() {
+        let present = ours.tables.iter().find(|(found, _)| *found == table).map(|(_, lifetime)| *lifetime);
+        if missing(&Step::Netfilter(table)) || (converts && present == Some(Lifetime::Leased)) {
+            changes.push(Change::Table(table, present, Some(lifetime)));
+        }
+    }
     for rule in plan.rules() {
         let leased = converts && ours.rules.contains(&(rule.clone(), Lifetime::Leased));
         if leased || missing(&Step::Rule(rule.clone())) {
@@ -67,14 +78,27 @@ pub(crate) struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    fn keeps_rule(&self, rule: &Rule, lifetime: Lifetime) -> bool {
+    /// `kept` are the tables that stay: what they mark is looked up by a rule.
+    fn keeps_rule(&self, rule: &Rule, lifetime: Lifetime, kept: &[(Netfilter, Lifetime)]) -> bool {
         self.keeps(lifetime, |plan| plan.rules().any(|planned| planned == rule))
+            || kept.iter().any(|(table, of)| *of == lifetime && rule.looks_up_what(table))
     }
 
-    /// `kept` are the rules that stay: a route goes only when none of them leads to it any more.
-    fn keeps_route(&self, route: &LocalRoute, lifetime: Lifetime, kept: &[&(Rule, Lifetime)]) -> bool {
+    /// A route goes only when no rule leads to it any more, and no table relies on it and its record.
+    fn keeps_route(
+        &self,
+        route: &LocalRoute,
+        lifetime: Lifetime,
+        rules: &[&(Rule, Lifetime)],
+        tables: &[(Netfilter, Lifetime)],
+    ) -> bool {
         self.keeps(lifetime, |plan| plan.routes().any(|planned| planned == route))
-            || kept.iter().any(|(rule, of)| *of == lifetime && rule.leads_to(route))
+            || rules.iter().any(|(rule, of)| *of == lifetime && rule.leads_to(route))
+            || tables.iter().any(|(table, of)| *of == lifetime && table.relies_on(route))
+    }
+
+    fn keeps_table(&self, table: &Netfilter, lifetime: Lifetime) -> bool {
+        self.keeps(lifetime, |plan| plan.tables().any(|planned| planned == table))
     }
 
     fn keeps(&self, lifetime: Lifetime, contains: impl Fn(&Plan) -> bool) -> bool {
@@ -103,72 +127,96 @@ impl Claims<'_> {
 /// A switch is turned off when the last record of it goes. If a running instance needs it that holds no record (it
 /// found the switch on), the record is handed over to that instance's table first.
 pub(crate) fn to_settle(ours: &Ours, claims: &Claims<'_>, is_one: impl Fn(Sysctl) -> bool) -> Vec<Change> {
+    let (kept_tables, doomed_tables): (Vec<_>, Vec<_>) =
+        ours.tables.iter().partition(|(table, lifetime)| claims.keeps_table(table, *lifetime));
     let (kept_rules, doomed_rules): (Vec<_>, Vec<_>) =
-        ours.rules.iter().partition(|(rule, lifetime)| claims.keeps_rule(rule, *lifetime));
+        ours.rules.iter().partition(|(rule, lifetime)| claims.keeps_rule(rule, *lifetime, &kept_tables));
     let (kept_routes, doomed_routes): (Vec<_>, Vec<_>) = ours
         .routes
         .iter()
-        .partition(|(route, ledger)| claims.keeps_route(route, ledger.lifetime(), &kept_rules));
+        .partition(|(route, ledger)| claims.keeps_route(route, ledger.lifetime(), &kept_rules, &kept_tables));
 
-    // What each route of ours is to record afterwards, in pairs of then and now.
-    let mut records: Vec<(LocalRoute, Option<Ledger>, Ledger)> = Vec::new();
+    let mut records: Vec<Record<'_>> = Vec::new();
     for (route, ledger) in kept_routes {
-        let still = match ledger.lifetime() {
-            Lifetime::Permanent => ledger.changed(),
-            Lifetime::Leased => {
-                let named: Switches = ledger.changed().iter().collect();
-                let needed: Switches =
-                    named.iter().filter(|&sysctl| claims.needing(sysctl).next().is_some()).collect();
-                // A newer version's switches are not ours to judge.
-                ledger.changed().without(named).union(needed)
-            }
-        };
-        records.push((route.clone(), Some(*ledger), Ledger::new(ledger.lifetime(), still)));
+        record(route, ledger.lifetime(), &mut records).keep(*ledger, claims);
     }
-    let lost = |records: &[(LocalRoute, Option<Ledger>, Ledger)]| {
-        ours.changed().without(union(records.iter().map(|(_, _, ledger)| *ledger)))
-    };
     let mut turned_off = Vec::new();
-    for sysctl in lost(&records).iter() {
+    let kept = records.iter().fold(Switches::default(), |all, record| all.union(record.now.clone()));
+    for sysctl in ours.changed().without(&kept).iter() {
         match claims.needing(sysctl).find_map(|plan| plan.routes().next()) {
-            Some(heir) => hand_over(sysctl, heir, &mut records),
+            Some(heir) => {
+                record(heir, Lifetime::Leased, &mut records).inherit([sysctl].into_iter().collect());
+            }
             None if is_one(sysctl) => turned_off.push(Change::Switch(sysctl, false)),
             None => {}
         }
     }
 
+    // A record is written before, and erased after, the switch that it is about changes.
     let mut changes: Vec<Change> = doomed_rules
         .into_iter()
         .map(|(rule, lifetime)| Change::DeleteRule(rule.clone(), *lifetime))
         .collect();
-    let rewritten: Vec<_> = records.into_iter().filter(|(_, then, now)| *then != Some(*now)).collect();
-    let adds = |gains: bool| {
-        rewritten
-            .iter()
-            .filter(move |(_, then, now)| {
-                then.is_none_or(|then| !now.changed().without(then.changed()).is_empty()) == gains
-            })
-            .map(|(route, _, now)| Change::AddRoute(route.clone(), *now))
-    };
-    // A record is written before, and erased after, the switch that it is about changes.
-    changes.extend(adds(true));
-    changes.extend(turned_off);
-    changes.extend(adds(false));
     changes.extend(
-        rewritten.iter().filter_map(|(route, then, _)| Some(Change::DeleteRoute(route.clone(), (*then)?))),
+        doomed_tables.into_iter().map(|(table, lifetime)| Change::Table(table, Some(lifetime), None)),
     );
+    let (added, obsolete): (Vec<_>, Vec<_>) = records.iter().map(Record::rewrite).unzip();
+    changes.extend(added.into_iter().flatten());
+    changes.extend(turned_off);
+    changes.extend(obsolete.into_iter().flatten());
     changes
         .extend(doomed_routes.into_iter().map(|(route, ledger)| Change::DeleteRoute(route.clone(), *ledger)));
     changes
 }
 
-/// Lets the leased route of another instance remember that we turned a switch on; makes one if there is none.
-fn hand_over(sysctl: Sysctl, heir: &LocalRoute, records: &mut Vec<(LocalRoute, Option<Ledger>, Ledger)>) {
-    let inherited = [sysctl].into_iter().collect();
-    let held = records.iter_mut().find(|(route, _, now)| route == heir && now.lifetime() == Lifetime::Leased);
-    match held {
-        Some((_, _, now)) => *now = Ledger::new(Lifetime::Leased, now.changed().union(inherited)),
-        None => records.push((heir.clone(), None, Ledger::new(Lifetime::Leased, inherited))),
+/// What our routes of one job and lifetime record, and what they are to record.
+struct Record<'a> {
+    route: &'a LocalRoute,
+    lifetime: Lifetime,
+    then: Vec<Ledger>,
+    now: Switches,
+}
+
+/// The record of a route that stays or comes.
+fn record<'r, 'a>(
+    route: &'a LocalRoute,
+    lifetime: Lifetime,
+    records: &'r mut Vec<Record<'a>>,
+) -> &'r mut Record<'a> {
+    let position = records.iter().position(|record| record.route == route && record.lifetime == lifetime);
+    let position = position.unwrap_or_else(|| {
+        records.push(Record { route, lifetime, then: Vec::new(), now: Switches::default() });
+        records.len() - 1
+    });
+    &mut records[position]
+}
+
+impl Record<'_> {
+    /// Keeps what a ledger says. A lease remembers no longer than a running instance needs the switch.
+    fn keep(&mut self, ledger: Ledger, claims: &Claims<'_>) {
+        let mut kept = ledger.changed();
+        if self.lifetime == Lifetime::Leased {
+            let idle = kept.iter().filter(|&sysctl| claims.needing(sysctl).next().is_none()).collect();
+            kept = kept.without(&idle);
+        }
+        self.then.push(ledger);
+        self.now = std::mem::take(&mut self.now).union(kept);
+    }
+
+    /// Remembers what was on a record that goes.
+    fn inherit(&mut self, inherited: Switches) {
+        self.now = std::mem::take(&mut self.now).union(inherited);
+    }
+
+    /// What to add first and to delete at last.
+    fn rewrite(&self) -> (Vec<Change>, Vec<Change>) {
+        let now = Ledger::holding(self.lifetime, &self.now);
+        let added = now.iter().filter(|ledger| !self.then.contains(ledger));
+        let obsolete = self.then.iter().filter(|ledger| !now.contains(ledger));
+        (
+            added.map(|&ledger| Change::AddRoute(self.route.clone(), ledger)).collect(),
+            obsolete.map(|&ledger| Change::DeleteRoute(self.route.clone(), ledger)).collect(),
+        )
     }
 }
 

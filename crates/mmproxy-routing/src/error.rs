@@ -28,7 +28,7 @@ pub enum RoutingError {
     )]
     SysctlReadOnly {
         /// The switch.
-        name: &'static str,
+        name: String,
         /// The kernel's answer.
         #[source]
         source: io::Error,
@@ -40,8 +40,15 @@ pub enum RoutingError {
     )]
     SysctlAbsent {
         /// The switch.
-        name: &'static str,
+        name: String,
         /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The mode needs a program that is not there.
+    #[error("this mode needs the program `nft`: install the package nftables")]
+    NftMissing {
+        /// Why it could not be started.
         #[source]
         source: io::Error,
     },
@@ -103,7 +110,9 @@ impl RoutingError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Permission { .. } | Self::SysctlReadOnly { .. } => Blame::Permission,
-            Self::Ipv6Off(_) | Self::LoopbackDown | Self::Conflict { .. } => Blame::Configuration,
+            Self::NftMissing { .. } | Self::Ipv6Off(_) | Self::LoopbackDown | Self::Conflict { .. } => {
+                Blame::Configuration
+            }
             Self::SysctlAbsent { .. } | Self::Locked { .. } | Self::Kernel { .. } => Blame::Kernel,
         }
     }

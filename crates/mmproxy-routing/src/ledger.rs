@@ -5,10 +5,11 @@
 //! same network namespace, beyond the end of a killed process), is written and read with the same permission, and
 //! needs no file. Whoever removes the route for good turns those switches off again.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::rtnl::KernelRoute;
-use crate::step::Sysctl;
+use crate::step::{Device, Sysctl};
 
 /// How long an object of ours is meant to stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,70 +54,125 @@ impl Lifetime {
 ///
 /// Such a metric is far behind any that people use, so that a route somebody made by hand is always preferred, and
 /// ours beside it has no effect but to remember.
+///
+/// A switch of one interface is recorded by a route that names the interface instead of lo. In IPv4, where there are
+/// such switches, a local route does the same whatever interface it names; and it goes when the interface goes, as
+/// the switch does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ledger {
     lifetime: Lifetime,
-    changed: Switches,
+    bits: u16,
+    device: Option<Device>,
 }
 
 impl Ledger {
-    pub(crate) const fn new(lifetime: Lifetime, changed: Switches) -> Self {
-        Self { lifetime, changed }
+    /// The records that together hold these switches: one, or more if they are of several interfaces.
+    pub(crate) fn holding(lifetime: Lifetime, changed: &Switches) -> Vec<Self> {
+        let mut devices = changed.devices.iter().copied();
+        let first = Self { lifetime, bits: changed.bits, device: devices.next() };
+        let others = devices.map(|device| Self { lifetime, bits: 0, device: Some(device) });
+        std::iter::once(first).chain(others).collect()
     }
 
     /// The record in a route, if it is one of ours.
     pub(crate) fn read(route: &KernelRoute) -> Option<Self> {
         let lifetime = Lifetime::of_protocol(route.protocol)?;
-        (route.metric & 0xffff_0000 == lifetime.signature())
-            .then_some(Self { lifetime, changed: Switches((route.metric & 0xffff) as u16) })
+        if route.metric & 0xffff_0000 != lifetime.signature() {
+            return None;
+        }
+        let bits = (route.metric & 0xffff) as u16;
+        let device = match bits & ROUTE_LOCALNET {
+            0 => None,
+            _ => Some(route.device_name()?.parse().ok()?),
+        };
+        Some(Self { lifetime, bits: bits & !ROUTE_LOCALNET, device })
     }
 
     pub(crate) const fn lifetime(self) -> Lifetime {
         self.lifetime
     }
 
+    /// The interface that the route has to name, if not lo.
+    pub(crate) const fn device(self) -> Option<Device> {
+        self.device
+    }
+
     /// The switches that we turned on.
-    pub(crate) const fn changed(self) -> Switches {
-        self.changed
+    pub(crate) fn changed(self) -> Switches {
+        Switches { bits: self.bits, devices: self.device.into_iter().collect() }
     }
 
     pub(crate) const fn metric(self) -> u32 {
-        self.lifetime.signature() | self.changed.0 as u32
+        let localnet = if self.device.is_some() { ROUTE_LOCALNET } else { 0 };
+        self.lifetime.signature() | (self.bits | localnet) as u32
     }
 }
 
-/// A set of kernel switches.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Switches(u16);
+/// A set of kernel switches, and what else there is to remember.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Switches {
+    bits: u16,
+    /// The interfaces whose `route_localnet` is in the set.
+    devices: BTreeSet<Device>,
+}
 
 impl Switches {
-    pub(crate) const NONE: Self = Self(0);
-
-    pub(crate) const fn contains(self, sysctl: Sysctl) -> bool {
-        self.0 & bit(sysctl) != 0
+    /// No switch, but that there is an nftables table of ours: without this, nobody looks for one.
+    pub(crate) fn netfilter() -> Self {
+        Self { bits: NETFILTER, devices: BTreeSet::new() }
     }
 
-    pub(crate) const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    pub(crate) const fn uses_netfilter(&self) -> bool {
+        self.bits & NETFILTER != 0
     }
 
-    pub(crate) const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
+    pub(crate) fn contains(&self, sysctl: Sysctl) -> bool {
+        match sysctl {
+            Sysctl::RouteLocalnet(device) => self.devices.contains(&device),
+            Sysctl::TcpFwmarkAccept | Sysctl::FwmarkReflectV4 | Sysctl::FwmarkReflectV6 => {
+                self.bits & bit(sysctl) != 0
+            }
+        }
     }
 
-    pub(crate) const fn is_empty(self) -> bool {
-        self.0 == 0
+    pub(crate) fn union(mut self, other: Self) -> Self {
+        self.bits |= other.bits;
+        self.devices.extend(other.devices);
+        self
+    }
+
+    pub(crate) fn without(mut self, other: &Self) -> Self {
+        self.bits &= !other.bits;
+        self.devices.retain(|device| !other.devices.contains(device));
+        self
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     /// The switches in it. Bits of a newer version, which we cannot name, are left out.
-    pub(crate) fn iter(self) -> impl Iterator<Item = Sysctl> {
-        Sysctl::ALL.into_iter().filter(move |&sysctl| self.contains(sysctl))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Sysctl> {
+        let everywhere = [Sysctl::TcpFwmarkAccept, Sysctl::FwmarkReflectV4, Sysctl::FwmarkReflectV6];
+        everywhere
+            .into_iter()
+            .filter(|&sysctl| self.contains(sysctl))
+            .chain(self.devices.iter().copied().map(Sysctl::RouteLocalnet))
     }
 }
 
 impl FromIterator<Sysctl> for Switches {
     fn from_iter<I: IntoIterator<Item = Sysctl>>(switches: I) -> Self {
-        switches.into_iter().fold(Self::NONE, |set, sysctl| Self(set.0 | bit(sysctl)))
+        let mut set = Self::default();
+        for sysctl in switches {
+            match sysctl {
+                Sysctl::RouteLocalnet(device) => drop(set.devices.insert(device)),
+                Sysctl::TcpFwmarkAccept | Sysctl::FwmarkReflectV4 | Sysctl::FwmarkReflectV6 => {
+                    set.bits |= bit(sysctl);
+                }
+            }
+        }
+        set
     }
 }
 
@@ -132,5 +188,11 @@ const fn bit(sysctl: Sysctl) -> u16 {
         Sysctl::TcpFwmarkAccept => 1 << 0,
         Sysctl::FwmarkReflectV4 => 1 << 1,
         Sysctl::FwmarkReflectV6 => 1 << 2,
+        Sysctl::RouteLocalnet(_) => ROUTE_LOCALNET,
     }
 }
+
+/// The switch of the interface that the route names.
+const ROUTE_LOCALNET: u16 = 1 << 3;
+/// No switch: there is a table of ours in nftables.
+const NETFILTER: u16 = 1 << 15;

@@ -5,9 +5,9 @@
 //! [`observe`] compares it with the kernel, [`apply`] and [`remove`] are `mmproxy setup` and `teardown`, and a
 //! [`Lease`] holds it for as long as an instance runs.
 //!
-//! No function here sees a connection. None calls `ip`, `nft` or `sysctl`. All work in the network namespace of the
-//! calling thread and need a current-thread tokio runtime (or one whose threads share a namespace) with I/O and
-//! time enabled.
+//! No function here sees a connection. None calls `ip`, `iptables` or `sysctl`; only the modes [`Mode::Connmark`] and
+//! [`Mode::Socket`] call `nft`. All work in the network namespace of the calling thread and need a current-thread
+//! tokio runtime (or one whose threads share a namespace) with I/O and time enabled.
 
 mod apply;
 mod change;
@@ -19,6 +19,8 @@ mod lease;
 mod ledger;
 mod lookup;
 mod mode;
+mod netfilter;
+mod nft;
 mod observe;
 mod ours;
 mod plan;
@@ -33,9 +35,10 @@ pub use diff::diff;
 pub use error::{Blame, RoutingError};
 pub use family::{Ipv6Off, families_available, ipv6_off};
 pub use lease::{Lease, Policy};
-pub use lookup::{Question, Route, Verdict, lookup};
+pub use lookup::{Question, Route, Verdict, default_device, lookup};
 pub use mode::{Families, Family, Mark, Mode, Priority, SettingError, Settings, Table, Transport};
+pub use netfilter::{Job, Netfilter};
 pub use observe::{Observed, Owner, State, observe};
 pub use plan::Plan;
 pub use remove::{InUse, Kept, KeptReason, Removal, remove};
-pub use step::{LocalRoute, Rule, Selector, Step, Sysctl, Undo};
+pub use step::{Device, LocalRoute, Rule, Selector, Step, Sysctl, Undo};

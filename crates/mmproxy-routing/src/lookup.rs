@@ -1,14 +1,15 @@
 //! What the kernel would do with a packet.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::route::RouteAttribute;
 
 use crate::error::RoutingError;
-use crate::mode::{Mark, Transport};
+use crate::mode::{Family, Mark, Transport};
 use crate::rtnl::{KernelRoute, Rtnl, prefix, question};
+use crate::step::Device;
 
 /// Asks the kernel where it would send a packet (`ip route get`), in the calling thread's network namespace.
 ///
@@ -22,7 +23,26 @@ pub async fn lookup(question: &Question) -> Result<Option<Route>, RoutingError> 
     ask(&Rtnl::open()?, question).await
 }
 
-/// The same over a connection that is open already.
+/// The interface of the default route in IPv4, in the calling thread's network namespace; `None` without one.
+///
+/// # Errors
+///
+/// [`RoutingError::Kernel`] if the kernel does not answer.
+pub async fn default_device() -> Result<Option<Device>, RoutingError> {
+    let route = lookup(&Question::to(sample_client(Family::V4))).await?;
+    let device = route.filter(|route| route.verdict == Verdict::Forward).and_then(|route| route.device);
+    Ok(device.and_then(|device| device.parse().ok()))
+}
+
+/// A client address that is nobody's, from the documentation ranges (RFC 5737, RFC 3849).
+pub(crate) const fn sample_client(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+/// [`lookup`] over a connection that is open already.
 pub(crate) async fn ask(rtnl: &Rtnl, packet: &Question) -> Result<Option<Route>, RoutingError> {
     let mut message = question(packet.destination);
     if let Some(source) = packet.source {

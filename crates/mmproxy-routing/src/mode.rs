@@ -17,6 +17,12 @@ pub enum Mode {
     Source,
     /// Whatever a port sends comes back. For UDP servers, also those bound to the wildcard address.
     Port,
+    /// The mark travels by way of the connection tracker. What the original mmproxy asks of its user; needs a default
+    /// route and nftables.
+    Connmark,
+    /// Whatever arrives for one of our transparent sockets is delivered to it. For targets on other machines, in
+    /// containers or virtual machines whose route back leads through this one; needs nftables.
+    Socket,
 }
 
 impl fmt::Display for Mode {
@@ -25,6 +31,8 @@ impl fmt::Display for Mode {
             Self::Fwmark => f.write_str("fwmark"),
             Self::Source => f.write_str("source"),
             Self::Port => f.write_str("port"),
+            Self::Connmark => f.write_str("connmark"),
+            Self::Socket => f.write_str("socket"),
         }
     }
 }
@@ -314,6 +322,9 @@ pub enum SettingError {
         "{0} is not an address that answers can come from: name the one that clients are to be answered from"
     )]
     TargetUnspecified(SocketAddr),
+    /// Not the name of a network interface.
+    #[error("`{0}` is not the name of a network interface: 1 to 15 characters, without blanks, `/` and `:`")]
+    NotADevice(String),
     /// A target without a port.
     #[error("{0} has no port to know its answers by")]
     TargetPortZero(SocketAddr),

@@ -3,6 +3,8 @@
 use crate::error::RoutingError;
 use crate::ledger::{Ledger, Lifetime, Switches};
 use crate::mode::{Families, Table};
+use crate::netfilter::Netfilter;
+use crate::nft::Ruleset;
 use crate::rtnl::{Filter, KernelRoute, KernelRule, Rtnl};
 use crate::step::{LocalRoute, Rule, Sysctl};
 
@@ -11,6 +13,7 @@ use crate::step::{LocalRoute, Rule, Sysctl};
 pub(crate) struct Ours {
     pub(crate) rules: Vec<(Rule, Lifetime)>,
     pub(crate) routes: Vec<(LocalRoute, Ledger)>,
+    pub(crate) tables: Vec<(Netfilter, Lifetime)>,
 }
 
 impl Ours {
@@ -20,13 +23,18 @@ impl Ours {
     }
 
     /// The same where the caller has listed the rules already.
+    ///
+    /// Without tables, which take a program to list: only where a record says that there are any.
     pub(crate) async fn among(rules: &[KernelRule], rtnl: &Rtnl) -> Result<Self, RoutingError> {
-        let mut ours = Self { rules: rules.iter().filter_map(our_rule).collect(), routes: Vec::new() };
+        let mut ours = Self { rules: rules.iter().filter_map(our_rule).collect(), ..Self::default() };
         for family in Families::BOTH.iter() {
             for lifetime in [Lifetime::Leased, Lifetime::Permanent] {
                 let routes = rtnl.routes(family, Filter::Protocol(lifetime.protocol())).await?;
                 ours.routes.extend(routes.iter().filter_map(our_route));
             }
+        }
+        if ours.changed().uses_netfilter() {
+            ours.tables = Ruleset::read().await?.ours();
         }
         Ok(ours)
     }
@@ -53,7 +61,7 @@ impl Ours {
 
 /// The switches that any of these records names.
 pub(crate) fn union(ledgers: impl IntoIterator<Item = Ledger>) -> Switches {
-    ledgers.into_iter().fold(Switches::NONE, |all, ledger| all.union(ledger.changed()))
+    ledgers.into_iter().fold(Switches::default(), |all, ledger| all.union(ledger.changed()))
 }
 
 /// The planned rule that this is, if it is one of ours.

@@ -5,8 +5,9 @@ mod written;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::mode::{Families, Family, Mode, SettingError, Settings, Transport};
-use crate::step::{LocalRoute, Rule, Selector, Step, Sysctl};
+use crate::mode::{Families, Family, Mark, Mode, SettingError, Settings, Transport};
+use crate::netfilter::{Job, Netfilter};
+use crate::step::{Device, LocalRoute, Rule, Selector, Step, Sysctl};
 
 /// The objects of one return path, in the order in which an operator would make them.
 ///
@@ -24,6 +25,8 @@ pub struct Plan {
 enum Recipe {
     Fwmark(Families),
     Source(Families),
+    Connmark { families: Families, device: Option<Device> },
+    Socket(Families),
     Port { transport: Transport, v4: Option<SocketAddrV4>, v6: Option<SocketAddrV6> },
 }
 
@@ -91,6 +94,28 @@ impl Plan {
         Ok(Self { recipe: Recipe::Port { transport, v4, v6 }, settings, steps })
     }
 
+    /// The return path of the original mmproxy: the connection tracker brings the mark to the replies.
+    ///
+    /// A reply is routed once before it gets its mark, so that there must be a default route in each family.
+    /// `default_device` is the interface of that in IPv4, which must let loopback addresses pass as far as that;
+    /// without it, targets on 127.0.0.0/8 are not served. [`default_device`](crate::default_device) finds it.
+    #[must_use]
+    pub fn connmark(settings: Settings, families: Families, default_device: Option<Device>) -> Self {
+        let device = default_device.filter(|_| families.v4);
+        let mut steps: Vec<Step> =
+            device.map(|device| Step::Sysctl(Sysctl::RouteLocalnet(device))).into_iter().collect();
+        steps.extend(marked_by(&settings, families, Job::Connmark));
+        Self { recipe: Recipe::Connmark { families, device }, settings, steps }
+    }
+
+    /// The return path for targets elsewhere whose route back to any client leads through this machine: containers,
+    /// virtual machines, hosts behind this one. TCP and UDP.
+    #[must_use]
+    pub fn socket(settings: Settings, families: Families) -> Self {
+        let steps = marked_by(&settings, families, Job::Socket);
+        Self { recipe: Recipe::Socket(families), settings, steps }
+    }
+
     /// The mode it was made for.
     #[must_use]
     pub const fn mode(&self) -> Mode {
@@ -98,6 +123,8 @@ impl Plan {
             Recipe::Fwmark(_) => Mode::Fwmark,
             Recipe::Source(_) => Mode::Source,
             Recipe::Port { .. } => Mode::Port,
+            Recipe::Connmark { .. } => Mode::Connmark,
+            Recipe::Socket(_) => Mode::Socket,
         }
     }
 
@@ -107,11 +134,25 @@ impl Plan {
         &self.settings
     }
 
+    /// The mark that spoofed sockets have to carry (`SO_MARK`); `None` where they must not carry that of the settings.
+    ///
+    /// In mode `socket` the mark is given to the replies alone: a marked SYN would be delivered on this host.
+    #[must_use]
+    pub const fn socket_mark(&self) -> Option<Mark> {
+        match self.recipe {
+            Recipe::Fwmark(_) | Recipe::Connmark { .. } => Some(self.settings.mark),
+            Recipe::Source(_) | Recipe::Port { .. } | Recipe::Socket(_) => None,
+        }
+    }
+
     /// The families it serves.
     #[must_use]
     pub const fn families(&self) -> Families {
         match self.recipe {
-            Recipe::Fwmark(families) | Recipe::Source(families) => families,
+            Recipe::Fwmark(families)
+            | Recipe::Source(families)
+            | Recipe::Socket(families)
+            | Recipe::Connmark { families, .. } => families,
             Recipe::Port { v4, v6, .. } => Families { v4: v4.is_some(), v6: v6.is_some() },
         }
     }
@@ -126,7 +167,7 @@ impl Plan {
     pub(crate) fn sysctls(&self) -> impl Iterator<Item = Sysctl> {
         self.steps.iter().filter_map(|step| match step {
             Step::Sysctl(sysctl) => Some(*sysctl),
-            Step::Rule(_) | Step::LocalRoute(_) => None,
+            Step::Rule(_) | Step::LocalRoute(_) | Step::Netfilter(_) => None,
         })
     }
 
@@ -134,7 +175,7 @@ impl Plan {
     pub(crate) fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.steps.iter().filter_map(|step| match step {
             Step::Rule(rule) => Some(rule),
-            Step::Sysctl(_) | Step::LocalRoute(_) => None,
+            Step::Sysctl(_) | Step::LocalRoute(_) | Step::Netfilter(_) => None,
         })
     }
 
@@ -142,7 +183,15 @@ impl Plan {
     pub(crate) fn routes(&self) -> impl Iterator<Item = &LocalRoute> {
         self.steps.iter().filter_map(|step| match step {
             Step::LocalRoute(route) => Some(route),
-            Step::Sysctl(_) | Step::Rule(_) => None,
+            Step::Sysctl(_) | Step::Rule(_) | Step::Netfilter(_) => None,
+        })
+    }
+
+    /// The nftables tables among its objects.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Netfilter> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Netfilter(table) => Some(table),
+            Step::Sysctl(_) | Step::Rule(_) | Step::LocalRoute(_) => None,
         })
     }
 
@@ -157,6 +206,15 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
     }
+}
+
+/// A table in nftables marks the replies, and what is marked is looked up in our table.
+fn marked_by(settings: &Settings, families: Families, job: Job) -> Vec<Step> {
+    let Settings { mark, table, .. } = *settings;
+    let tables = families.iter().map(|family| Step::Netfilter(Netfilter { family, job, mark, table }));
+    let marked =
+        families.iter().flat_map(|family| rule_and_route(settings, family, Selector::Fwmark(mark), None));
+    tables.chain(marked).collect()
 }
 
 /// What `selector` picks is looked up in our table, where everything is local.
@@ -179,7 +237,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mode::{Mark, Priority, Table};
+    use crate::mode::{Priority, Table};
 
     #[test]
     fn both_families_as_an_operator_would_type_them() {
@@ -233,6 +291,33 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn connmark_and_socket_as_an_operator_would_type_them() {
+        let device = "eth0.7".parse().unwrap();
+        assert_eq!(
+            Plan::connmark(Settings::default(), Families::V4, Some(device)).to_string(),
+            "sysctl -w net.ipv4.conf.eth0/7.route_localnet=1\n\
+             nft 'table ip mmproxy_connmark_7b_100 { \
+             chain prerouting { type filter hook prerouting priority -150; meta mark 0x7b ct mark set meta mark; }; \
+             chain output { type route hook output priority -150; ct mark 0x7b meta mark set ct mark; }; }'\n\
+             ip rule add fwmark 0x7b lookup 100 priority 100\n\
+             ip route add local default dev lo table 100\n"
+        );
+        assert_eq!(
+            Plan::socket(Settings::default(), Families::V6).to_string(),
+            "nft 'table ip6 mmproxy_socket_7b_100 { \
+             chain prerouting { type filter hook prerouting priority -150; socket transparent 1 meta mark set 0x7b; }; }'\n\
+             ip -6 rule add fwmark 0x7b lookup 100 priority 100\n\
+             ip -6 route add local default dev lo table 100\n"
+        );
+        let v6 = Plan::connmark(Settings::default(), Families::V6, Some(device));
+        assert_eq!(
+            v6,
+            Plan::connmark(Settings::default(), Families::V6, None),
+            "an interface matters in IPv4 only"
+        );
+    }
+
+    #[test]
     fn a_port_plan_needs_a_real_target() {
         let plan = |target: &str| {
             Plan::port(Settings::default(), Transport::Udp, Some(target.parse().unwrap()), None)
@@ -268,7 +353,11 @@ pub(crate) mod tests {
             for step in plan.steps() {
                 let (there, back) = (step.to_string(), step.undo().to_string());
                 prop_assert!(there != back);
-                prop_assert_eq!(there.replace(" add ", " del ").replace("=1", "=0"), back);
+                if let Step::Netfilter(table) = step {
+                    prop_assert_eq!(back, format!("nft delete table {}", table.name()));
+                } else {
+                    prop_assert_eq!(there.replace(" add ", " del ").replace("=1", "=0"), back);
+                }
             }
         }
     }
@@ -292,6 +381,13 @@ pub(crate) mod tests {
             |(kind, settings, families, (transport, v4, v6))| match kind {
                 0 => Plan::fwmark(settings, families),
                 1 => Plan::source(settings, families),
+                2 => Plan::connmark(
+                    settings,
+                    families,
+                    (transport == Transport::Tcp)
+                        .then(|| "a.longer.name-15".get(..15).unwrap().parse().unwrap()),
+                ),
+                3 => Plan::socket(settings, families),
                 _ => Plan::port(settings, transport, v4, v6).unwrap(),
             },
         )

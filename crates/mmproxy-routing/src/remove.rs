@@ -78,6 +78,7 @@ fn still_ours(step: &Step, ours: &Ours) -> bool {
         Step::Sysctl(_) => false,
         Step::Rule(rule) => ours.rules.iter().any(|(kept, _)| kept == rule),
         Step::LocalRoute(route) => ours.routes.iter().any(|(kept, _)| kept == route),
+        Step::Netfilter(table) => ours.tables.iter().any(|(kept, _)| kept == table),
     }
 }
 

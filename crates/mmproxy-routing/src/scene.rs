@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::RoutingError;
 use crate::ledger::Lifetime;
-use crate::lookup::{Question, ask};
+use crate::lookup::{Question, ask, sample_client};
 use crate::mode::Family;
+use crate::netfilter::Netfilter;
+use crate::nft::Ruleset;
 use crate::observe::{Observed, Owner, State};
 use crate::ours::{Ours, our_route, our_rule};
 use crate::plan::Plan;
@@ -25,7 +27,10 @@ impl Scene {
     pub(crate) async fn look(rtnl: &Rtnl, plan: &Plan) -> Result<Self, RoutingError> {
         let rules = rtnl.all_rules().await?;
         let ours = Ours::among(&rules, rtnl).await?;
-        let mut found = Found { ours: &ours, rules, routes: Vec::new() };
+        let mut found = Found { ours: &ours, rules, routes: Vec::new(), ruleset: Ruleset::default() };
+        if plan.tables().next().is_some() {
+            found.ruleset = Ruleset::read().await?;
+        }
         for route in plan.routes() {
             found.routes.extend(rtnl.routes(route.family, Filter::Table(route.table.get())).await?);
         }
@@ -35,6 +40,7 @@ impl Scene {
                 Step::Sysctl(sysctl) => found.switch(*sysctl)?,
                 Step::Rule(rule) => found.rule(rule, rtnl).await?,
                 Step::LocalRoute(route) => found.route(route, plan),
+                Step::Netfilter(table) => found.table(table),
             };
             observed.push(Observed { step: step.clone(), state });
         }
@@ -46,6 +52,7 @@ struct Found<'a> {
     ours: &'a Ours,
     rules: Vec<KernelRule>,
     routes: Vec<KernelRoute>,
+    ruleset: Ruleset,
 }
 
 impl Found<'_> {
@@ -123,6 +130,15 @@ impl Found<'_> {
         }))
     }
 
+    fn table(&self, wanted: &Netfilter) -> State {
+        if !self.ruleset.serves(wanted) {
+            return State::Missing;
+        }
+        let owner =
+            self.ruleset.ours().into_iter().find(|(table, _)| table == wanted).map(|(_, lifetime)| lifetime);
+        State::Present(owner.into())
+    }
+
     fn route(&self, wanted: &LocalRoute, plan: &Plan) -> State {
         let table: Vec<&KernelRoute> = self
             .routes
@@ -187,14 +203,6 @@ impl From<Option<Lifetime>> for Owner {
             Some(Lifetime::Permanent) => Self::Permanent,
             None => Self::Foreign,
         }
-    }
-}
-
-/// A client address that is nobody's, from the documentation ranges (RFC 5737, RFC 3849).
-const fn sample_client(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-        Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     }
 }
 

@@ -22,17 +22,22 @@ pub(crate) fn read(sysctl: Sysctl) -> Result<Option<u32>, RoutingError> {
 
 /// Turns a switch on (1) or off (0).
 pub(crate) fn write(sysctl: Sysctl, on: bool) -> Result<(), RoutingError> {
-    let name = sysctl.name();
+    let name = sysctl.to_string();
     let value = u8::from(on);
     fs::write(path(sysctl), value.to_string()).map_err(|source| {
         match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EROFS) => RoutingError::SysctlReadOnly { name, source },
             Some(Errno::ENOENT) => RoutingError::SysctlAbsent { name, source },
-            _ => RoutingError::change(&format!("sysctl -w {name}={value}"), source),
+            _ => RoutingError::change(&format!("sysctl -w {sysctl}={value}"), source),
         }
     })
 }
 
 fn path(sysctl: Sysctl) -> String {
-    format!("/proc/sys/{}", sysctl.name().replace('.', "/"))
+    match sysctl {
+        Sysctl::RouteLocalnet(device) => format!("/proc/sys/net/ipv4/conf/{device}/route_localnet"),
+        Sysctl::TcpFwmarkAccept | Sysctl::FwmarkReflectV4 | Sysctl::FwmarkReflectV6 => {
+            format!("/proc/sys/{}", sysctl.to_string().replace('.', "/"))
+        }
+    }
 }

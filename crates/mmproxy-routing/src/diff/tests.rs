@@ -11,6 +11,7 @@ use crate::mode::{Families, Settings, Transport};
 struct Namespace {
     rules: Vec<(Rule, Lifetime)>,
     routes: Vec<(LocalRoute, Ledger)>,
+    tables: Vec<(Netfilter, Lifetime)>,
     on: Vec<Sysctl>,
     /// Rules and routes of somebody else, which do the job of these steps.
     foreign: Vec<Step>,
@@ -20,7 +21,12 @@ struct Namespace {
 
 impl Namespace {
     fn ours(&self) -> Ours {
-        Ours { rules: self.rules.clone(), routes: self.routes.clone() }
+        let mut ours = Ours { rules: self.rules.clone(), routes: self.routes.clone(), tables: Vec::new() };
+        // Nobody looks for tables that are not on record.
+        if ours.changed().uses_netfilter() {
+            ours.tables.clone_from(&self.tables);
+        }
+        ours
     }
 
     fn observe(&self, plan: &Plan) -> Vec<Observed> {
@@ -37,8 +43,11 @@ impl Namespace {
                     .iter()
                     .find(|(found, _)| found == route)
                     .map(|(_, ledger)| ledger.lifetime())),
+                Step::Netfilter(table) if self.tables.iter().any(|(found, _)| found == table) => {
+                    of(self.tables.iter().find(|(found, _)| found == table).map(|(_, lifetime)| *lifetime))
+                }
                 step if self.foreign.contains(step) => of(None),
-                Step::Sysctl(_) | Step::Rule(_) | Step::LocalRoute(_) => State::Missing,
+                Step::Sysctl(_) | Step::Rule(_) | Step::LocalRoute(_) | Step::Netfilter(_) => State::Missing,
             }
         };
         plan.steps().iter().map(|step| Observed { step: step.clone(), state: state(step) }).collect()
@@ -61,6 +70,10 @@ impl Namespace {
             }
             Change::DeleteRoute(route, ledger) => {
                 self.routes.retain(|found| *found != (route.clone(), *ledger));
+            }
+            Change::Table(table, _, after) => {
+                self.tables.retain(|(found, _)| found != table);
+                self.tables.extend(after.map(|lifetime| (*table, lifetime)));
             }
             Change::Switch(sysctl, true) => self.on.push(*sysctl),
             Change::Switch(sysctl, false) => self.on.retain(|on| on != sysctl),
@@ -119,9 +132,13 @@ impl Namespace {
     /// What there is, in an order that can be compared.
     fn state(&self) -> Vec<String> {
         let rules = self.rules.iter().map(|(rule, lifetime)| format!("{rule} {lifetime:?}"));
-        let routes = self.routes.iter().map(|(route, ledger)| format!("{route} {:#x}", ledger.metric()));
-        let mut state: Vec<String> =
-            rules.chain(routes).chain(self.on.iter().map(ToString::to_string)).collect();
+        let routes = self
+            .routes
+            .iter()
+            .map(|(route, ledger)| format!("{route} {:#x} {:?}", ledger.metric(), ledger.device()));
+        let tables = self.tables.iter().map(|(table, lifetime)| format!("{table} {lifetime:?}"));
+        let on = self.on.iter().map(ToString::to_string);
+        let mut state: Vec<String> = rules.chain(routes).chain(tables).chain(on).collect();
         state.sort_unstable();
         state
     }
@@ -142,7 +159,7 @@ enum Event {
 
 fn plans() -> impl Strategy<Value = Plan> {
     let families = prop_oneof![Just(Families::BOTH), Just(Families::V4), Just(Families::V6)];
-    (1..3_u32, 300..302_u32, families, 0..8).prop_map(|(mark, table, families, kind)| {
+    (1..3_u32, 300..302_u32, families, 0..12).prop_map(|(mark, table, families, kind)| {
         let settings = Settings {
             mark: mark.to_string().parse().unwrap(),
             table: table.to_string().parse().unwrap(),
@@ -159,6 +176,12 @@ fn plans() -> impl Strategy<Value = Plan> {
                 target.1,
             )
             .unwrap(),
+            2 => Plan::socket(settings, families),
+            3 => {
+                Plan::connmark(settings, families, Some(["east", "west"][mark as usize - 1].parse().unwrap()))
+            }
+            // The default route has moved since the other one was started.
+            4 => Plan::connmark(settings, families, Some("north".parse().unwrap())),
             _ => Plan::fwmark(settings, families),
         }
     })
@@ -190,7 +213,9 @@ fn namespaces() -> impl Strategy<Value = Namespace> {
             match step {
                 Step::Sysctl(sysctl) if !namespace.on.contains(sysctl) => namespace.on.push(*sysctl),
                 Step::Sysctl(_) => {}
-                Step::Rule(_) | Step::LocalRoute(_) => namespace.foreign.push(step.clone()),
+                Step::Rule(_) | Step::LocalRoute(_) | Step::Netfilter(_) => {
+                    namespace.foreign.push(step.clone());
+                }
             }
         }
         namespace

@@ -13,8 +13,12 @@ impl Plan {
     pub(crate) fn written(&self) -> String {
         let Settings { mark, table, priority } = self.settings;
         let recipe = match self.recipe {
-            Recipe::Fwmark(families) | Recipe::Source(families) => {
-                families.iter().map(Family::digit).collect()
+            Recipe::Fwmark(families) | Recipe::Source(families) | Recipe::Socket(families) => {
+                digits(families)
+            }
+            Recipe::Connmark { families, device } => {
+                let device = device.map_or_else(String::new, |device| device.to_string());
+                format!("{}:{device}", digits(families))
             }
             Recipe::Port { transport, v4, v6 } => {
                 let v4 = v4.map_or_else(String::new, |v4| format!("{:x}.{:x}", v4.ip().to_bits(), v4.port()));
@@ -34,10 +38,12 @@ impl Plan {
             table: Table::new(hex(table)?).ok()?,
             priority: Priority::new(hex(priority)?).ok()?,
         };
-        let families = |digits: &str| Families { v4: digits.contains('4'), v6: digits.contains('6') };
+        let families = |digits: &&str| Families { v4: digits.contains('4'), v6: digits.contains('6') };
         let plan = match (*mode, recipe) {
             ("fwmark", [digits]) => Self::fwmark(settings, families(digits)),
             ("source", [digits]) => Self::source(settings, families(digits)),
+            ("socket", [digits]) => Self::socket(settings, families(digits)),
+            ("connmark", [digits, device]) => Self::connmark(settings, families(digits), device.parse().ok()),
             ("port", [transport, v4, v6]) => {
                 let transport = [Transport::Tcp, Transport::Udp]
                     .into_iter()
@@ -56,6 +62,10 @@ impl Plan {
         // Whatever was not understood, or could have been written otherwise, was not written by this version.
         (plan.written() == written).then_some(plan)
     }
+}
+
+fn digits(families: Families) -> String {
+    families.iter().map(Family::digit).collect()
 }
 
 fn hex(digits: &str) -> Option<u32> {

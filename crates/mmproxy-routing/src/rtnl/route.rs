@@ -1,9 +1,10 @@
 //! Routes as the kernel has them.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 
-use nix::net::if_::if_indextoname;
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
@@ -130,7 +131,10 @@ impl fmt::Display for KernelRoute {
 }
 
 /// A planned route as netlink says it, with its maker and what it records.
-pub(crate) fn local_route(route: &LocalRoute, ledger: Ledger) -> RouteMessage {
+///
+/// Fails if what it records is about an interface that is gone.
+pub(crate) fn local_route(route: &LocalRoute, ledger: Ledger) -> io::Result<RouteMessage> {
+    let device = ledger.device().map_or(Ok(LOOPBACK), |device| if_nametoindex(device.as_str()))?;
     let mut message = RouteMessage::default();
     message.header.address_family = route.family.into();
     message.header.kind = RouteType::Local;
@@ -142,11 +146,11 @@ pub(crate) fn local_route(route: &LocalRoute, ledger: Ledger) -> RouteMessage {
     };
     message.attributes = vec![
         RouteAttribute::Table(route.table.get()),
-        RouteAttribute::Oif(LOOPBACK),
+        RouteAttribute::Oif(device),
         RouteAttribute::Priority(ledger.metric()),
     ];
     message.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
-    message
+    Ok(message)
 }
 
 /// The question "where would you send a packet to `destination`", to be refined.

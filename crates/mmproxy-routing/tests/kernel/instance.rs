@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use mmproxy_routing::{Families, Lease, Plan, Policy, Settings};
+use mmproxy_routing::{Families, Lease, Plan, Policy, Settings, default_device};
 
 use crate::namespace::run;
 
@@ -36,11 +36,17 @@ impl Instance {
     fn start_in(mut command: Command, plan: &Plan, policy: Policy) -> Self {
         let Settings { mark, table, .. } = plan.settings();
         let families = plan.families();
+        let mode = plan.mode();
         let mut process = command
             .args(["--exact", "instance::process", "--ignored", "--nocapture", "--test-threads=1"])
             .env(
                 ORDERS,
-                format!("{mark} {table} {} {} {}", families.v4, families.v6, policy == Policy::Install),
+                format!(
+                    "{mode} {mark} {table} {} {} {}",
+                    families.v4,
+                    families.v6,
+                    policy == Policy::Install
+                ),
             )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -95,10 +101,16 @@ fn readable_by_everybody() -> PathBuf {
 async fn process() {
     let orders = std::env::var(ORDERS).unwrap();
     let orders: Vec<&str> = orders.split(' ').collect();
-    let [mark, table, v4, v6, install] = orders[..] else { panic!("{orders:?}") };
+    let [mode, mark, table, v4, v6, install] = orders[..] else { panic!("{orders:?}") };
     let settings =
         Settings { mark: mark.parse().unwrap(), table: table.parse().unwrap(), ..Settings::default() };
-    let plan = Plan::fwmark(settings, Families { v4: v4 == "true", v6: v6 == "true" });
+    let families = Families { v4: v4 == "true", v6: v6 == "true" };
+    let plan = match mode {
+        "fwmark" => Plan::fwmark(settings, families),
+        "connmark" => Plan::connmark(settings, families, default_device().await.unwrap()),
+        "socket" => Plan::socket(settings, families),
+        mode => panic!("{mode}"),
+    };
     let policy = if install == "true" { Policy::Install } else { Policy::CheckOnly };
     let lease = Lease::acquire(plan, policy).await.unwrap();
     println!("\nready");

@@ -6,6 +6,7 @@ mod instance;
 mod lease;
 mod modes;
 mod namespace;
+mod netfilter;
 mod objects;
 mod spoof;
 mod state;

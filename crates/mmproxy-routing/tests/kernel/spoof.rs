@@ -27,7 +27,16 @@ pub(crate) fn arrives(listen: &str, target: &str, source: &str, mark: u32) -> io
 /// comes back to a socket that takes answers from `target` only.
 pub(crate) fn answers(server: &UdpSocket, target: &str, client: &str, mark: u32) -> io::Result<()> {
     let target = SocketAddr::new(target.parse().unwrap(), server.local_addr()?.port());
-    let client: IpAddr = client.parse().unwrap();
+    udp_through(server, target, client.parse().unwrap(), mark)
+}
+
+/// The same where all is known as addresses.
+pub(crate) fn udp_through(
+    server: &UdpSocket,
+    target: SocketAddr,
+    client: IpAddr,
+    mark: u32,
+) -> io::Result<()> {
     let socket = transparent(Type::DGRAM, client, mark)?;
     socket.connect(&target.into())?;
     let socket = UdpSocket::from(socket);

@@ -5,10 +5,10 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use crate::namespace::ip;
+use crate::namespace::{ip, run};
 
-/// All rules, all routes of all tables and all network switches of this namespace, by `ip` and by the files of the
-/// kernel: none of the code under test has a part in it.
+/// All rules, all routes of all tables, all of nftables and all network switches of this namespace, by `ip`, `nft` and
+/// the files of the kernel: none of the code under test has a part in it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct State {
     lines: Vec<String>,
@@ -24,6 +24,8 @@ impl State {
                 lines.extend(listed.lines().map(|line| format!("{family} {what}: {}", line.trim())));
             }
         }
+        // Handles count up with every object ever made; without -a they are not shown.
+        lines.extend(run("nft", "list ruleset").lines().map(|line| format!("nft: {}", line.trim())));
         let mut switches = BTreeMap::new();
         for tree in ["/proc/sys/net/ipv4", "/proc/sys/net/ipv6"] {
             read(Path::new(tree), &mut switches);

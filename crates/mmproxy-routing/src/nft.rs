@@ -1,0 +1,169 @@
+//! The conversation with nft(8).
+
+use std::io;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::error::RoutingError;
+use crate::ledger::Lifetime;
+use crate::netfilter::{Chain, Job, Netfilter};
+
+/// What is in nftables, of everybody's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ruleset {
+    chains: Vec<Value>,
+    rules: Vec<Value>,
+}
+
+impl Ruleset {
+    /// Asks nft(8), which needs CAP_NET_ADMIN even for that.
+    pub(crate) async fn read() -> Result<Self, RoutingError> {
+        let output = run(&["-j", "list", "ruleset"], None).await?;
+        let listed: Value = serde_json::from_slice(&output.stdout).map_err(|error| {
+            RoutingError::kernel("read the output of `nft -j list ruleset`", error.into())
+        })?;
+        let mut ruleset = Self::default();
+        for object in listed["nftables"].as_array().into_iter().flatten() {
+            ruleset.chains.extend(object.get("chain").cloned());
+            ruleset.rules.extend(object.get("rule").cloned());
+        }
+        Ok(ruleset)
+    }
+
+    /// The tables of ours.
+    pub(crate) fn ours(&self) -> Vec<(Netfilter, Lifetime)> {
+        let mut tables = Vec::new();
+        for rule in &self.rules {
+            let (family, name) = (text(rule, "family"), text(rule, "table"));
+            let lifetime = [Lifetime::Leased, Lifetime::Permanent]
+                .into_iter()
+                .find(|&lifetime| text(rule, "comment") == comment(lifetime));
+            if let (Some(table), Some(lifetime)) = (Netfilter::of_name(family, name), lifetime)
+                && !tables.contains(&(table, lifetime))
+            {
+                tables.push((table, lifetime));
+            }
+        }
+        tables
+    }
+
+    /// Whether the rules of this table are there: in a table of this name, of another, or of both families.
+    pub(crate) fn serves(&self, wanted: &Netfilter) -> bool {
+        let expressions = expressions(wanted);
+        wanted.chains().iter().zip(expressions).all(|(chain, expression)| {
+            self.rules.iter().any(|rule| {
+                [wanted.nft_family(), "inet"].contains(&text(rule, "family"))
+                    && statements(rule) == expression
+                    && self.is_in(rule, chain)
+            })
+        })
+    }
+
+    /// Whether a rule stands in a chain of this kind.
+    fn is_in(&self, rule: &Value, wanted: &Chain) -> bool {
+        self.chains.iter().any(|chain| {
+            ["family", "table"].iter().all(|key| text(chain, key) == text(rule, key))
+                && text(chain, "name") == text(rule, "chain")
+                && text(chain, "type") == wanted.kind
+                && text(chain, "hook") == wanted.hook
+        })
+    }
+}
+
+/// Makes a table of ours, in one transaction; what had its name is replaced.
+pub(crate) async fn make(table: &Netfilter, lifetime: Lifetime) -> Result<(), RoutingError> {
+    let name = table.name();
+    // Deleting what is not there is an error; making what is there is none.
+    let script = format!("add table {name}\ndelete table {name}\n{}\n", table.commented(comment(lifetime)));
+    run(&["-f", "-"], Some(script)).await.map(drop)
+}
+
+/// Deletes a table of ours. One that is gone already is fine.
+pub(crate) async fn delete(table: &Netfilter) -> Result<(), RoutingError> {
+    let name = table.name();
+    run(&["-f", "-"], Some(format!("add table {name}\ndelete table {name}\n"))).await.map(drop)
+}
+
+async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, RoutingError> {
+    let action = || match &input {
+        Some(script) => format!("run `nft '{}'`", script.lines().last().unwrap_or_default()),
+        None => format!("run `nft {}`", arguments.join(" ")),
+    };
+    let output = converse(arguments, input.as_deref()).await.map_err(|source| {
+        if source.kind() == io::ErrorKind::NotFound {
+            RoutingError::NftMissing { source }
+        } else {
+            RoutingError::kernel(action(), source)
+        }
+    })?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let first = complaint.lines().next().unwrap_or("it says nothing").to_owned();
+    Err(if first.contains("Operation not permitted") {
+        RoutingError::Permission {
+            action: action(),
+            source: io::Error::new(io::ErrorKind::PermissionDenied, first),
+        }
+    } else {
+        RoutingError::kernel(action(), io::Error::other(first))
+    })
+}
+
+async fn converse(arguments: &[&str], input: Option<&str>) -> io::Result<Output> {
+    let mut process = Command::new("nft")
+        .args(arguments)
+        // A user's PATH often lacks the system's programs.
+        .env("PATH", path())
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let (Some(text), Some(mut stdin)) = (input, process.stdin.take()) {
+        stdin.write_all(text.as_bytes()).await?;
+    }
+    process.wait_with_output().await
+}
+
+fn path() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{path}:/usr/sbin:/sbin:/usr/local/sbin")
+}
+
+/// The comment on the rules of our tables, which tells them from those of people who typed what we print.
+const fn comment(lifetime: Lifetime) -> &'static str {
+    match lifetime {
+        Lifetime::Leased => "mmproxy run",
+        Lifetime::Permanent => "mmproxy setup",
+    }
+}
+
+/// The statements of the rules that a table needs, chain by chain, as `nft -j` prints them.
+fn expressions(table: &Netfilter) -> Vec<Vec<Value>> {
+    let mark = table.mark.get();
+    let is = |left: Value, right: u32| json!({"match": {"op": "==", "left": left, "right": right}});
+    let set = |key: Value, value: Value| json!({"mangle": {"key": key, "value": value}});
+    let (packet, connection) = (json!({"meta": {"key": "mark"}}), json!({"ct": {"key": "mark"}}));
+    match table.job {
+        Job::Connmark => vec![
+            vec![is(packet.clone(), mark), set(connection.clone(), packet.clone())],
+            vec![is(connection.clone(), mark), set(packet, connection)],
+        ],
+        Job::Socket => vec![vec![is(json!({"socket": {"key": "transparent"}}), 1), set(packet, mark.into())]],
+    }
+}
+
+/// The statements of a rule that do something to a packet.
+fn statements(rule: &Value) -> Vec<Value> {
+    let all = rule["expr"].as_array().into_iter().flatten();
+    all.filter(|statement| statement.get("counter").is_none()).cloned().collect()
+}
+
+fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object[key].as_str().unwrap_or_default()
+}
