@@ -66,7 +66,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',', help_heading = "Who may connect")]
     pub(crate) allow_source: Vec<SourceKind>,
 
-    /// Address and port to listen on, such as 0.0.0.0:2222 or [::]:2222; repeatable
+    /// Address and port to listen on, such as `0.0.0.0:2222` or `[::]:2222`; repeatable
     #[arg(short, long, value_name = "ADDR:PORT", required = true)]
     pub(crate) listen: Vec<SocketAddr>,
 
@@ -83,7 +83,7 @@ pub(crate) struct RunArgs {
     #[arg(long, requires = "allow_target")]
     pub(crate) target_from_header: bool,
 
-    /// Destination that a header may name, such as 10.0.0.5:22, 10.0.0.0/24:20000-20100 or [2001:db8::5]:22; repeatable
+    /// Destination that a header may name, such as `10.0.0.5:22`, `10.0.0.0/24:20000-20100` or `[2001:db8::5]:22`; repeatable
     #[arg(long, value_name = "CIDR[:PORTS]", requires = "target_from_header")]
     pub(crate) allow_target: Vec<AllowedTarget>,
 

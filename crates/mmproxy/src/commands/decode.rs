@@ -2,7 +2,9 @@
 
 use std::io::{self, Read};
 
-use mmproxy_codec::{Addresses, Command, Family, Header, HeaderError, Outcome, Transport, Version};
+use mmproxy_codec::{
+    Addresses, Command, DecodeOptions, Family, Header, HeaderError, MAX_V2_LEN, Outcome, Transport, Version,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -46,9 +48,11 @@ enum Verdict {
 
 impl Verdict {
     fn of(bytes: &[u8], transport: cli::Transport) -> Self {
+        // The operator wants to know what a header says, however large; only a gateway has to limit it.
+        let options = DecodeOptions::new().max_v2_len(MAX_V2_LEN).expect("the format's own limit is allowed");
         let decoded = match transport {
-            cli::Transport::Stream => mmproxy_codec::decode(bytes),
-            cli::Transport::Datagram => mmproxy_codec::decode_datagram(bytes)
+            cli::Transport::Stream => mmproxy_codec::decode_with(bytes, &options),
+            cli::Transport::Datagram => mmproxy_codec::decode_datagram_with(bytes, &options)
                 .map(|(header, consumed)| Outcome::Complete { header, consumed }),
         };
         match decoded {
