@@ -178,5 +178,7 @@ mod tests {
         }
         let set = Formats::V1.and(Formats::SPP);
         assert!(set.contains(Version::V1) && set.contains(Version::Spp) && !set.contains(Version::V2));
+        // What is in both is in the union.
+        assert_eq!(set.and(Formats::V1), set);
     }
 }
