@@ -2,13 +2,9 @@
 # Promise: the real executable does what the end-to-end and interop tests claim, in network namespaces.
 #
 # Arguments go to the test runner, e.g. `ci/e2e.sh relay::`. Without any: all of them.
-# Needs root or user namespaces; HAProxy, nginx and OpenSSH (ci/deps.sh). Touches nothing outside its own namespaces.
+# Needs root or user namespaces; HAProxy and OpenSSH (ci/deps.sh). Touches nothing outside its own namespaces.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # The harness links none of our crates and runs the program as a process, so cargo does not know that it needs it.
 cargo build --locked -p mmproxy
 run_tests -p harness "$@"
-
-# What the codec writes, read by a real HAProxy and a real nginx. Ignored elsewhere, because not every developer has
-# both; a name that selects one of the tests above selects none of these.
-[ "$#" -gt 0 ] || cargo test --locked -p mmproxy-codec --test interop -- --include-ignored
