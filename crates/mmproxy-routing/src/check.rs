@@ -12,6 +12,7 @@ mod examine;
 mod fact;
 mod finding;
 mod firewall;
+mod fit;
 mod ground;
 mod hop;
 mod listener;
@@ -20,7 +21,6 @@ mod reply;
 mod rules;
 mod sockets;
 mod sysctls;
-mod way;
 
 pub use counters::Counters;
 pub use examine::{Strangers, examine};

@@ -6,8 +6,8 @@
 //! [`Lease`] holds it for as long as an instance runs.
 //!
 //! No function here sees a connection. None calls `ip`, `iptables` or `sysctl`; only the modes [`Mode::Connmark`] and
-//! [`Mode::Socket`] call `nft`. All work in the network namespace of the calling thread and need a current-thread
-//! tokio runtime (or one whose threads share a namespace) with I/O and time enabled.
+//! [`Mode::Socket`] and a [`check`] call `nft`. All work in the network namespace of the calling thread and need a
+//! current-thread tokio runtime (or one whose threads share a namespace) with I/O and time enabled.
 
 mod apply;
 mod change;

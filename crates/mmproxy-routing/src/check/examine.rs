@@ -7,6 +7,7 @@ use super::capabilities;
 use super::fact::Fact;
 use super::finding::{ExitKind, Finding, Level, Subject, Target};
 use super::firewall::{Firewall, Flow, Marks, side_effects};
+use super::fit::{marks_replies, suits, wants_local_target};
 use super::ground::{Ground, reply, request};
 use super::listener;
 use super::process::{Process, holders};
@@ -14,9 +15,8 @@ use super::reply::{Answer, Case, unmarked};
 use super::rules::Packet;
 use super::sockets::{Bound, waiting};
 use super::sysctls::{self, Needs};
-use super::way::Way;
 use crate::family::ipv6_off;
-use crate::mode::{Family, Transport};
+use crate::mode::{Family, Mode, Transport};
 use crate::observe::{State, observe};
 use crate::plan::Plan;
 use crate::step::Step;
@@ -83,7 +83,7 @@ pub async fn examine(plan: &Plan, targets: &[Target], strangers: Strangers) -> V
     let (firewall, notes) = Firewall::read().await;
     let mut check = Check {
         plan,
-        way: Way::of(plan),
+        mode: plan.mode(),
         strangers,
         ground,
         sockets: Sockets::read(targets),
@@ -104,7 +104,7 @@ pub async fn examine(plan: &Plan, targets: &[Target], strangers: Strangers) -> V
 
 struct Check<'a> {
     plan: &'a Plan,
-    way: Way,
+    mode: Mode,
     strangers: Strangers,
     ground: Ground,
     sockets: Sockets,
@@ -130,11 +130,11 @@ impl Check<'_> {
 
         let mut uid = None;
         if local != Some(false) {
-            let (listeners, owner) = self.sockets.judge(target, self.way);
+            let (listeners, owner) = self.sockets.judge(target, self.mode);
             findings.extend(listeners);
             uid = owner;
         }
-        let fit = self.way.suits(target, local);
+        let fit = suits(self.mode, target, local);
         let fits = fit.level == Level::Ok;
         findings.push(fit);
         // What cannot be reached does not reply.
@@ -154,7 +154,7 @@ impl Check<'_> {
     fn route(&self, target: Target, there: &Answer) -> Finding {
         let ip = target.address.ip();
         let way = format!("a packet to {ip} {there}");
-        let finding = match (there, self.way.wants_local_target()) {
+        let finding = match (there, wants_local_target(self.mode)) {
             (Answer::Here { .. }, true) | (Answer::Away { .. }, false) => {
                 Finding::ok(Subject::Route, Fact::TargetReachable, way)
             }
@@ -185,7 +185,7 @@ impl Check<'_> {
         uid: Option<u32>,
     ) -> Vec<Finding> {
         let family = family(target);
-        let mark = if self.way.marks_replies() { self.mark() } else { 0 };
+        let mark = if marks_replies(self.mode) { self.mark() } else { 0 };
         let packet = Packet { input: device.unwrap_or("lo"), ..reply(target, client, mark, uid) };
         let Some(wanted) = self.ground.wanted(family, &packet) else {
             return vec![
@@ -208,12 +208,12 @@ impl Check<'_> {
 
         let bare = Packet { mark: 0, ..packet };
         let accepts = || sysctls::read("ipv4/tcp_fwmark_accept") != Some(0);
-        if self.way == Way::Fwmark && target.transport == Transport::Tcp && !accepts() {
+        if self.mode == Mode::Fwmark && target.transport == Transport::Tcp && !accepts() {
             let answer = self.ground.ask(&bare, true).await;
             let unmarked = unmarked(&Case { target, packet: bare, rules, wanted, answer: &answer });
             return [unmarked].into_iter().chain((marked.level != Level::Ok).then_some(marked)).collect();
         }
-        if self.way == Way::Connmark
+        if self.mode == Mode::Connmark
             && let Some(lost) = self.lost_before_the_mark(&bare).await
         {
             return vec![lost.at(target), marked];
@@ -223,7 +223,7 @@ impl Check<'_> {
 
     /// The interface by which mode connmark first routes a reply.
     async fn first_way_out(&self, target: Target, client: IpAddr) -> Option<String> {
-        if self.way != Way::Connmark {
+        if self.mode != Mode::Connmark {
             return None;
         }
         match self.ground.ask_once(&reply(target, client, 0, None), false).await {
@@ -261,20 +261,20 @@ impl Check<'_> {
 
     fn flow<'d>(&self, target: Target, client: IpAddr, device: Option<&'d str>) -> Flow<'d> {
         let ours = Some(self.mark());
-        let (mark, reply_mark) = match self.way {
-            Way::Fwmark => (ours, ours),
-            Way::Connmark => (ours, None),
+        let (mark, reply_mark) = match self.mode {
+            Mode::Fwmark => (ours, ours),
+            Mode::Connmark => (ours, None),
             // Replies come in without one.
-            Way::Socket => (None, Some(0)),
-            Way::Source | Way::Port => (None, None),
+            Mode::Socket => (None, Some(0)),
+            Mode::Source | Mode::Port => (None, None),
         };
-        Flow { target, client, mark, reply_mark, rerouted: self.way == Way::Connmark, device }
+        Flow { target, client, mark, reply_mark, rerouted: self.mode == Mode::Connmark, device }
     }
 
     fn switches(&mut self, targets: &[Target]) -> Vec<Finding> {
         self.devices.sort();
         self.devices.dedup();
-        Needs { way: self.way, targets, devices: &self.devices, ipv6_off: ipv6_off() }.judge(sysctls::read)
+        Needs { mode: self.mode, targets, devices: &self.devices, ipv6_off: ipv6_off() }.judge(sysctls::read)
     }
 
     /// Objects of the plan that are neither switches nor routes, and that no question about a packet shows.
@@ -313,7 +313,7 @@ impl Check<'_> {
 
     fn side_effects(&self) -> Vec<Finding> {
         let foreign: Vec<_> = self.ground.foreign_mark_rules().collect();
-        let marks = Marks { way: self.way, mark: self.mark(), foreign_rules: &foreign };
+        let marks = Marks { mode: self.mode, mark: self.mark(), foreign_rules: &foreign };
         side_effects(self.firewall.as_ref(), &marks)
     }
 }
@@ -354,7 +354,7 @@ impl Sockets {
     }
 
     /// What is found of the target's socket, and whose it is.
-    fn judge(&self, target: Target, way: Way) -> (Vec<Finding>, Option<u32>) {
+    fn judge(&self, target: Target, mode: Mode) -> (Vec<Finding>, Option<u32>) {
         let waiting = match self.of(target.transport) {
             Ok(waiting) => waiting,
             Err(error) => {
@@ -367,7 +367,7 @@ impl Sockets {
             }
         };
         let bound = listener::with_port(target, waiting);
-        let findings = listener::judge(target, way, &bound, |socket| self.holders.get(&socket.inode));
+        let findings = listener::judge(target, mode, &bound, |socket| self.holders.get(&socket.inode));
         let served = bound.first().filter(|socket| socket.serves(target.address.ip()).is_some());
         (findings, served.map(|socket| socket.uid))
     }

@@ -6,8 +6,7 @@ use super::fact::Fact;
 use super::finding::{ExitKind, Finding, Subject, Target};
 use super::process::Process;
 use super::sockets::{Bound, Serves};
-use super::way::Way;
-use crate::mode::Transport;
+use crate::mode::{Mode, Transport};
 
 /// The sockets that have the target's port, those that serve its address first, the kernel's choice in front.
 pub(super) fn with_port(target: Target, waiting: &[Bound]) -> Vec<&Bound> {
@@ -24,7 +23,7 @@ pub(super) fn with_port(target: Target, waiting: &[Bound]) -> Vec<&Bound> {
 /// What the sockets with the target's port, from [`with_port`], mean for it.
 pub(super) fn judge<'a>(
     target: Target,
-    way: Way,
+    mode: Mode,
     bound: &[&Bound],
     holder: impl Fn(&Bound) -> Option<&'a Process>,
 ) -> Vec<Finding> {
@@ -51,7 +50,7 @@ pub(super) fn judge<'a>(
         _ => vec![Finding::ok(Subject::Listener, place.0, place.1).at(target)],
     };
     if target.transport == Transport::Udp && serves == Serves::Everywhere {
-        findings.extend(wildcard_udp(target, way, &who));
+        findings.extend(wildcard_udp(target, mode, &who));
     }
     findings
 }
@@ -143,11 +142,11 @@ fn forwarder(target: Target, process: &Process) -> Finding {
     .at(target)
 }
 
-fn wildcard_udp(target: Target, way: Way, who: &str) -> Option<Finding> {
+fn wildcard_udp(target: Target, mode: Mode, who: &str) -> Option<Finding> {
     let (ip, port) = (target.address.ip(), target.address.port());
     let cure = format!("bind the server to {ip}, or use `--return-path port`");
-    let finding = match way {
-        Way::Port => Finding::warning(
+    let finding = match mode {
+        Mode::Port => Finding::warning(
             Subject::Listener,
             Fact::WildcardAnswers,
             format!("{who} also serves clients that come directly, on port {port} of every address"),
@@ -156,7 +155,7 @@ fn wildcard_udp(target: Target, way: Way, who: &str) -> Option<Finding> {
             "the rule picks all it sends from that port: direct clients elsewhere get no answer any more",
         )
         .cured_by(format!("bind the server to {ip} if it should serve mmproxy alone")),
-        Way::Source => Finding::failed(
+        Mode::Source => Finding::failed(
             Subject::Listener,
             Fact::WildcardAnswers,
             ExitKind::Configuration,
@@ -166,7 +165,7 @@ fn wildcard_udp(target: Target, way: Way, who: &str) -> Option<Finding> {
         )
         .because("the rules of mode source pick answers from loopback addresses")
         .cured_by(cure),
-        Way::Connmark => Finding::warning(
+        Mode::Connmark => Finding::warning(
             Subject::Listener,
             Fact::WildcardAnswers,
             format!("{who} is bound to every address and answers from the one that the default route names"),
@@ -174,7 +173,7 @@ fn wildcard_udp(target: Target, way: Way, who: &str) -> Option<Finding> {
         .because(format!("a client that expects answers from {ip} does not take those from another address"))
         .cured_by(cure),
         // Mode fwmark does not serve UDP, and the sockets of a target elsewhere are not here.
-        Way::Fwmark | Way::Socket => return None,
+        Mode::Fwmark | Mode::Socket => return None,
     };
     Some(finding.at(target))
 }
@@ -193,8 +192,8 @@ mod tests {
         Process { pid: 812, name: name.to_owned(), arguments }
     }
 
-    fn judged(target: Target, way: Way, waiting: &[Bound], holder: Option<&Process>) -> Vec<Finding> {
-        judge(target, way, &with_port(target, waiting), |_| holder)
+    fn judged(target: Target, mode: Mode, waiting: &[Bound], holder: Option<&Process>) -> Vec<Finding> {
+        judge(target, mode, &with_port(target, waiting), |_| holder)
     }
 
     fn tcp() -> Target {
@@ -206,20 +205,21 @@ mod tests {
         let sockets = [bound("0.0.0.0:443", 1), bound("127.0.0.1:443", 2), bound("127.0.0.1:80", 3)];
         let found = with_port(tcp(), &sockets);
         assert_eq!(found.iter().map(|socket| socket.inode).collect::<Vec<_>>(), [2, 1]);
-        let findings = judged(tcp(), Way::Fwmark, &sockets, Some(&process("sshd", &[])));
+        let findings = judged(tcp(), Mode::Fwmark, &sockets, Some(&process("sshd", &[])));
         assert_eq!((findings.len(), findings[0].fact, findings[0].level), (1, Fact::Listens, Level::Ok));
         assert_eq!(findings[0].found, "sshd (process 812) has that address");
-        let findings = judged(tcp(), Way::Fwmark, &sockets[..1], None);
+        let findings = judged(tcp(), Mode::Fwmark, &sockets[..1], None);
         assert_eq!(findings[0].fact, Fact::ListensEverywhere);
         assert_eq!(findings[0].found, "somebody has that port on every address");
     }
 
     #[test]
     fn a_server_that_is_down_or_elsewhere_is_unavailable() {
-        let down = judged(tcp(), Way::Fwmark, &[bound("127.0.0.1:80", 1)], None);
+        let down = judged(tcp(), Mode::Fwmark, &[bound("127.0.0.1:80", 1)], None);
         assert_eq!((down[0].fact, down[0].exit), (Fact::NobodyListens, Some(ExitKind::Unavailable)));
 
-        let elsewhere = judged(tcp(), Way::Fwmark, &[bound("10.0.0.5:443", 1)], Some(&process("nginx", &[])));
+        let elsewhere =
+            judged(tcp(), Mode::Fwmark, &[bound("10.0.0.5:443", 1)], Some(&process("nginx", &[])));
         assert_eq!(
             (elsewhere[0].fact, elsewhere[0].exit),
             (Fact::BoundElsewhere, Some(ExitKind::Unavailable))
@@ -229,12 +229,12 @@ mod tests {
 
         let mut v6 = bound("[::]:443", 1);
         v6.v6_only = true;
-        let elsewhere = judged(tcp(), Way::Fwmark, &[v6], None);
+        let elsewhere = judged(tcp(), Mode::Fwmark, &[v6], None);
         assert!(elsewhere[0].found.contains("[::]:443, for IPv6 alone"), "{elsewhere:?}");
 
         let mut device = bound("0.0.0.0:443", 1);
         device.device = Some("eth0".to_owned());
-        let elsewhere = judged(tcp(), Way::Fwmark, &[device], None);
+        let elsewhere = judged(tcp(), Mode::Fwmark, &[device], None);
         assert!(elsewhere[0].found.contains("on interface eth0"), "{elsewhere:?}");
     }
 
@@ -244,7 +244,7 @@ mod tests {
             "docker-proxy",
             &["docker-proxy", "-container-ip", "172.17.0.2", "-container-port", "80"],
         );
-        let findings = judged(tcp(), Way::Fwmark, &[bound("0.0.0.0:443", 1)], Some(&proxy));
+        let findings = judged(tcp(), Mode::Fwmark, &[bound("0.0.0.0:443", 1)], Some(&proxy));
         assert_eq!(
             (findings[0].fact, findings[0].exit),
             (Fact::PortForwarder, Some(ExitKind::Configuration))
@@ -253,13 +253,14 @@ mod tests {
         let cure = findings[0].cure.as_deref().unwrap();
         assert!(cure.contains("--target-netns docker:NAME") && cure.contains("`-4 172.17.0.2:80`"), "{cure}");
         let unknown =
-            judged(tcp(), Way::Fwmark, &[bound("0.0.0.0:443", 1)], Some(&process("rootlessport", &[])));
+            judged(tcp(), Mode::Fwmark, &[bound("0.0.0.0:443", 1)], Some(&process("rootlessport", &[])));
         assert!(unknown[0].cure.as_deref().unwrap().ends_with("with the container's own address"));
     }
 
     #[test]
     fn another_mmproxy_is_no_target() {
-        let findings = judged(tcp(), Way::Fwmark, &[bound("0.0.0.0:443", 1)], Some(&process("mmproxy", &[])));
+        let findings =
+            judged(tcp(), Mode::Fwmark, &[bound("0.0.0.0:443", 1)], Some(&process("mmproxy", &[])));
         assert_eq!((findings[0].fact, findings[0].level), (Fact::TargetIsMmproxy, Level::Warning));
     }
 
@@ -267,21 +268,21 @@ mod tests {
     fn what_a_udp_server_on_every_address_means_depends_on_the_mode() {
         let udp = Target::udp("127.0.0.1:53".parse().unwrap());
         let everywhere = [bound("0.0.0.0:53", 1)];
-        for (way, level) in
-            [(Way::Port, Level::Warning), (Way::Source, Level::Failed), (Way::Connmark, Level::Warning)]
+        for (mode, level) in
+            [(Mode::Port, Level::Warning), (Mode::Source, Level::Failed), (Mode::Connmark, Level::Warning)]
         {
-            let findings = judged(udp, way, &everywhere, None);
+            let findings = judged(udp, mode, &everywhere, None);
             assert_eq!(findings[0].fact, Fact::ListensEverywhere);
-            assert_eq!((findings[1].fact, findings[1].level), (Fact::WildcardAnswers, level), "{way:?}");
+            assert_eq!((findings[1].fact, findings[1].level), (Fact::WildcardAnswers, level), "{mode:?}");
             assert_eq!(
-                judged(udp, way, &[bound("127.0.0.1:53", 1)], None).len(),
+                judged(udp, mode, &[bound("127.0.0.1:53", 1)], None).len(),
                 1,
-                "{way:?}, bound to its address"
+                "{mode:?}, bound to its address"
             );
         }
         let tcp = Target::tcp("127.0.0.1:53".parse().unwrap());
         assert_eq!(
-            judged(tcp, Way::Source, &everywhere, None).len(),
+            judged(tcp, Mode::Source, &everywhere, None).len(),
             1,
             "TCP answers from where it was asked"
         );

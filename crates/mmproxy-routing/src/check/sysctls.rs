@@ -4,13 +4,12 @@ use std::fs;
 
 use super::fact::Fact;
 use super::finding::{ExitKind, Finding, Subject, Target};
-use super::way::Way;
 use crate::family::Ipv6Off;
-use crate::mode::{Family, Transport};
+use crate::mode::{Family, Mode, Transport};
 
 /// What decides which switches matter.
 pub(super) struct Needs<'a> {
-    pub(super) way: Way,
+    pub(super) mode: Mode,
     pub(super) targets: &'a [Target],
     /// The interface of the default route, and those that lead to targets elsewhere.
     pub(super) devices: &'a [String],
@@ -40,7 +39,7 @@ impl Needs<'_> {
                 .cured_by("`sysctl -w net.ipv6.conf.lo.disable_ipv6=0`, or use IPv4 targets only"),
             );
         }
-        if self.way == Way::Fwmark {
+        if self.mode == Mode::Fwmark {
             self.fwmark(&read, &mut findings);
         }
         if self.serves(Family::V4) {
@@ -104,7 +103,7 @@ impl Needs<'_> {
     fn rp_filter(&self, read: &impl Fn(&str) -> Option<u32>) -> Vec<Finding> {
         let all = read("ipv4/conf/all/rp_filter").unwrap_or(0);
         let strict = |device: &str| read(&conf(device, "rp_filter")).unwrap_or(0).max(all) == 1;
-        if self.way != Way::Socket {
+        if self.mode != Mode::Socket {
             let named: Vec<_> =
                 ["all", "default", "lo"].into_iter().filter(|device| strict(device)).collect();
             return match named.first() {
@@ -162,7 +161,7 @@ impl Needs<'_> {
 
     fn route_localnet(&self, read: &impl Fn(&str) -> Option<u32>) -> Option<Finding> {
         let loopback = |target: &Target| target.address.is_ipv4() && target.address.ip().is_loopback();
-        let needed = self.way == Way::Connmark && self.targets.iter().any(loopback);
+        let needed = self.mode == Mode::Connmark && self.targets.iter().any(loopback);
         let all = conf("all", "route_localnet");
         if read(&all) == Some(1) {
             return Some(if needed {
@@ -230,10 +229,10 @@ fn name(path: &str) -> String {
 mod tests {
     use super::*;
 
-    fn judged(way: Way, targets: &[&str], set: &[(&str, u32)]) -> Vec<Finding> {
+    fn judged(mode: Mode, targets: &[&str], set: &[(&str, u32)]) -> Vec<Finding> {
         let targets: Vec<_> = targets.iter().map(|address| Target::tcp(address.parse().unwrap())).collect();
         let devices = ["eth0.5".to_owned()];
-        let needs = Needs { way, targets: &targets, devices: &devices, ipv6_off: None };
+        let needs = Needs { mode, targets: &targets, devices: &devices, ipv6_off: None };
         needs.judge(|path| set.iter().find(|(name, _)| *name == path).map(|(_, value)| *value))
     }
 
@@ -247,10 +246,10 @@ mod tests {
     fn mode_fwmark_needs_its_switches() {
         let both = &["127.0.0.1:1", "[::1]:1"];
         let all_on = [("ipv4/tcp_fwmark_accept", 1), ("ipv4/fwmark_reflect", 1), ("ipv6/fwmark_reflect", 1)];
-        assert_eq!(facts(&judged(Way::Fwmark, both, &all_on)), [(Fact::SwitchRight, None); 3]);
+        assert_eq!(facts(&judged(Mode::Fwmark, both, &all_on)), [(Fact::SwitchRight, None); 3]);
 
         let all_off = all_on.map(|(name, _)| (name, 0));
-        let findings = judged(Way::Fwmark, both, &all_off);
+        let findings = judged(Mode::Fwmark, both, &all_off);
         assert_eq!(
             facts(&findings),
             [
@@ -261,25 +260,25 @@ mod tests {
         );
         assert!(findings[0].cure.as_deref().unwrap().contains("sysctl -w net.ipv4.tcp_fwmark_accept=1"));
         assert!(findings[2].cure.as_deref().unwrap().contains("sysctl -w net.ipv6.fwmark_reflect=1"));
-        assert_eq!(judged(Way::Fwmark, LO, &all_off).len(), 2, "nothing about a family that is not served");
-        assert_eq!(judged(Way::Source, both, &all_off), []);
+        assert_eq!(judged(Mode::Fwmark, LO, &all_off).len(), 2, "nothing about a family that is not served");
+        assert_eq!(judged(Mode::Source, both, &all_off), []);
     }
 
     #[test]
     fn a_kernel_without_the_switch_is_told_from_one_where_it_is_off() {
-        assert_eq!(facts(&judged(Way::Fwmark, LO, &[])), [(Fact::SwitchOff, Some(ExitKind::Unavailable))]);
+        assert_eq!(facts(&judged(Mode::Fwmark, LO, &[])), [(Fact::SwitchOff, Some(ExitKind::Unavailable))]);
     }
 
     #[test]
     fn a_strict_reverse_path_filter_matters_for_replies_from_the_network_only() {
         let strict = [("ipv4/conf/all/rp_filter", 1), ("ipv4/conf/lo/rp_filter", 0)];
-        assert_eq!(facts(&judged(Way::Source, LO, &strict)), [(Fact::ReversePathHarmless, None)]);
-        let findings = judged(Way::Socket, &["10.0.0.9:1"], &strict);
+        assert_eq!(facts(&judged(Mode::Source, LO, &strict)), [(Fact::ReversePathHarmless, None)]);
+        let findings = judged(Mode::Socket, &["10.0.0.9:1"], &strict);
         assert_eq!(facts(&findings), [(Fact::ReversePathStrict, None)]);
         assert!(findings[0].found.contains("net.ipv4.conf.eth0/5.rp_filter"), "{findings:?}");
         // Loose on the interface beats strict on all.
         let loose = [strict[0], ("ipv4/conf/eth0.5/rp_filter", 2)];
-        assert_eq!(judged(Way::Socket, &["10.0.0.9:1"], &loose), []);
+        assert_eq!(judged(Mode::Socket, &["10.0.0.9:1"], &loose), []);
     }
 
     #[test]
@@ -294,10 +293,10 @@ mod tests {
             (&[valid, accept, strict], true),
             (&[accept], false),
         ] {
-            let findings = judged(Way::Socket, &["10.0.0.9:1"], set);
+            let findings = judged(Mode::Socket, &["10.0.0.9:1"], set);
             assert_eq!(findings.iter().any(|found| found.fact == Fact::SourceRefused), refused, "{set:?}");
         }
-        let findings = judged(Way::Socket, &["10.0.0.9:1"], &[valid, strict]);
+        let findings = judged(Mode::Socket, &["10.0.0.9:1"], &[valid, strict]);
         assert_eq!(
             findings[0].cure.as_deref(),
             Some(
@@ -305,7 +304,7 @@ mod tests {
             )
         );
         assert_eq!(
-            judged(Way::Fwmark, LO, &[valid, ("ipv4/tcp_fwmark_accept", 1)]).len(),
+            judged(Mode::Fwmark, LO, &[valid, ("ipv4/tcp_fwmark_accept", 1)]).len(),
             1,
             "replies stay on lo"
         );
@@ -313,19 +312,19 @@ mod tests {
 
     #[test]
     fn route_localnet_is_for_connmark() {
-        let off = judged(Way::Connmark, LO, &[("ipv4/conf/eth0.5/route_localnet", 0)]);
+        let off = judged(Mode::Connmark, LO, &[("ipv4/conf/eth0.5/route_localnet", 0)]);
         assert_eq!(facts(&off), [(Fact::SwitchOff, Some(ExitKind::Configuration))]);
         assert!(off[0].cure.as_deref().unwrap().contains("sysctl -w net.ipv4.conf.eth0/5.route_localnet=1"));
-        let on = judged(Way::Connmark, LO, &[("ipv4/conf/eth0.5/route_localnet", 1)]);
+        let on = judged(Mode::Connmark, LO, &[("ipv4/conf/eth0.5/route_localnet", 1)]);
         assert_eq!(facts(&on), [(Fact::SwitchRight, None)]);
-        assert_eq!(judged(Way::Connmark, &["10.0.0.1:1"], &[]), [], "only 127.0.0.0/8 is special");
-        let needless = judged(Way::Source, LO, &[("ipv4/conf/all/route_localnet", 1)]);
+        assert_eq!(judged(Mode::Connmark, &["10.0.0.1:1"], &[]), [], "only 127.0.0.0/8 is special");
+        let needless = judged(Mode::Source, LO, &[("ipv4/conf/all/route_localnet", 1)]);
         assert_eq!(facts(&needless), [(Fact::SwitchNeedless, None)]);
     }
 
     #[test]
     fn nonlocal_bind_is_named_as_needless() {
-        let findings = judged(Way::Source, LO, &[("ipv6/ip_nonlocal_bind", 1)]);
+        let findings = judged(Mode::Source, LO, &[("ipv6/ip_nonlocal_bind", 1)]);
         assert_eq!(facts(&findings), [(Fact::SwitchNeedless, None)]);
     }
 
@@ -333,10 +332,10 @@ mod tests {
     fn without_ipv6_an_ipv6_target_cannot_be_served() {
         let targets = [Target::tcp("[::1]:1".parse().unwrap())];
         let off = Some(Ipv6Off::OnLoopback);
-        let needs = Needs { way: Way::Source, targets: &targets, devices: &[], ipv6_off: off };
+        let needs = Needs { mode: Mode::Source, targets: &targets, devices: &[], ipv6_off: off };
         assert_eq!(facts(&needs.judge(|_| None)), [(Fact::Ipv6Off, Some(ExitKind::Configuration))]);
         let targets = [Target::tcp("127.0.0.1:1".parse().unwrap())];
-        let needs = Needs { way: Way::Source, targets: &targets, devices: &[], ipv6_off: off };
+        let needs = Needs { mode: Mode::Source, targets: &targets, devices: &[], ipv6_off: off };
         assert_eq!(needs.judge(|_| None), []);
     }
 }

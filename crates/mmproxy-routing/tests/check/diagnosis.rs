@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use mmproxy_routing::check::{Attempt, Counters, Fact, Finding, Level, Strangers, Target, examine, locate};
-use mmproxy_routing::{Families, Plan, Settings, apply};
+use mmproxy_routing::{Families, Mode, Plan, Settings, apply};
 
 use crate::namespace::default_routes;
 use crate::spoof::{PATIENCE, connect};
@@ -18,7 +18,7 @@ pub(crate) fn fwmark() -> Plan {
 pub(crate) async fn diagnose(plan: &Plan, target: Target) -> (Vec<Finding>, Finding) {
     let findings = examine(plan, &[target], Strangers::default()).await;
     // In mode socket the firewall marks the replies; a marked connection would not leave this host.
-    let mark = if plan.mode().to_string() == "socket" { 0 } else { 123 };
+    let mark = if plan.mode() == Mode::Socket { 0 } else { 123 };
     let before = Counters::read().unwrap();
     let outcome = connect(Strangers::default().toward(target), target.address, mark, PATIENCE);
     let moved = Counters::read().unwrap().since(&before);

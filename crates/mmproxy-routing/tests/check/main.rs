@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test prepares succeeds, or the test has failed")]
 
 mod diagnosis;
+mod elsewhere;
 mod firewall;
 mod hops;
 mod modes;

@@ -9,12 +9,12 @@ use super::ruleset::{Rule, Ruleset};
 use super::walk::{Effect, outward, walk};
 use crate::check::fact::Fact;
 use crate::check::finding::{Finding, Subject};
-use crate::check::way::Way;
-use crate::mode::Transport;
+use crate::check::fit::marks_replies;
+use crate::mode::{Mode, Transport};
 
 /// What side effects depend on.
 pub(in crate::check) struct Marks<'a> {
-    pub(in crate::check) way: Way,
+    pub(in crate::check) mode: Mode,
     /// Our mark.
     pub(in crate::check) mark: u32,
     /// Policy rules of others that look at marks, as `ip rule` prints them.
@@ -25,13 +25,13 @@ pub(in crate::check) struct Marks<'a> {
 pub(super) fn find(ruleset: Option<&Ruleset>, marks: &Marks<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let foreign = || ruleset.into_iter().flat_map(Ruleset::rules).filter(|rule| !rule.place.is_ours());
-    if marks.way.marks_replies() && marks.way != Way::Connmark {
+    if marks_replies(marks.mode) && marks.mode != Mode::Connmark {
         findings.extend(mark_taken(
             foreign().filter(|rule| sets(rule, marks.mark) && !rule.is_about_sockets()),
             marks.mark,
         ));
     }
-    if marks.way == Way::Fwmark {
+    if marks.mode == Mode::Fwmark {
         let markers: Vec<_> = foreign().filter(|rule| rule.marks().is_some()).collect();
         if let Some(first) = markers.first() {
             findings.push(
@@ -57,7 +57,7 @@ pub(super) fn find(ruleset: Option<&Ruleset>, marks: &Marks<'_>) -> Vec<Finding>
             );
         }
     }
-    if marks.way == Way::Source {
+    if marks.mode == Mode::Source {
         findings.extend(ruleset.and_then(localhost_redirected));
     }
     findings

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::check::finding::Level;
 use crate::check::rules::Truth;
-use crate::check::way::Way;
+use crate::mode::Mode;
 
 /// A base chain of hook `hook` in table `inet filter`, and chain `other` for jumps.
 fn ruleset_of(hook: &str, policy: &str, rules: &[Value], other: &[Value]) -> Ruleset {
@@ -316,9 +316,9 @@ fn targets_of_iptables_are_known_by_name() {
     assert_eq!(effect("LOG"), None);
 }
 
-fn effects(way: Way, rules: &[Value], foreign_rules: &[&str]) -> Vec<(Fact, Level)> {
+fn effects(mode: Mode, rules: &[Value], foreign_rules: &[&str]) -> Vec<(Fact, Level)> {
     let ruleset = ruleset_of("prerouting", "accept", rules, &[]);
-    let marks = Marks { way, mark: 123, foreign_rules };
+    let marks = Marks { mode, mark: 123, foreign_rules };
     side_effects::find(Some(&ruleset), &marks).iter().map(|finding| (finding.fact, finding.level)).collect()
 }
 
@@ -326,24 +326,24 @@ fn effects(way: Way, rules: &[Value], foreign_rules: &[&str]) -> Vec<(Fact, Leve
 fn others_who_mark_packets_are_named() {
     let sets = |value: Value| vec![json!([{"mangle": {"key": meta("mark"), "value": value}}])];
     let iptables = vec![json!([{"xt": {"type": "target", "name": "CONNMARK"}}])];
-    assert_eq!(effects(Way::Fwmark, &[], &[]), []);
-    assert_eq!(effects(Way::Fwmark, &sets(json!(1)), &[]), [(Fact::ForeignMarks, Level::Note)]);
-    assert_eq!(effects(Way::Fwmark, &iptables, &[]), [(Fact::ForeignMarks, Level::Note)]);
+    assert_eq!(effects(Mode::Fwmark, &[], &[]), []);
+    assert_eq!(effects(Mode::Fwmark, &sets(json!(1)), &[]), [(Fact::ForeignMarks, Level::Note)]);
+    assert_eq!(effects(Mode::Fwmark, &iptables, &[]), [(Fact::ForeignMarks, Level::Note)]);
     let rule = "99: from all fwmark 0x1 lookup 7";
-    assert_eq!(effects(Way::Fwmark, &[], &[rule]), [(Fact::ForeignMarkRules, Level::Note)]);
+    assert_eq!(effects(Mode::Fwmark, &[], &[rule]), [(Fact::ForeignMarkRules, Level::Note)]);
     let taken = (Fact::MarkTaken, Level::Warning);
-    assert_eq!(effects(Way::Socket, &sets(json!(123)), &[]), [taken]);
-    assert_eq!(effects(Way::Socket, &sets(json!({"|": [{"&": [meta("mark"), 65280]}, 123]})), &[]), [taken]);
+    assert_eq!(effects(Mode::Socket, &sets(json!(123)), &[]), [taken]);
+    assert_eq!(effects(Mode::Socket, &sets(json!({"|": [{"&": [meta("mark"), 65280]}, 123]})), &[]), [taken]);
     let typed = json!([equal(json!({"socket": {"key": "transparent"}}), json!(1)), sets(json!(123))[0][0]]);
-    assert_eq!(effects(Way::Socket, &[typed], &[]), [], "what mode socket needs, by hand");
-    assert_eq!(effects(Way::Source, &sets(json!(123)), &[rule]), [], "no marks, nothing to disturb");
+    assert_eq!(effects(Mode::Socket, &[typed], &[]), [], "what mode socket needs, by hand");
+    assert_eq!(effects(Mode::Source, &sets(json!(123)), &[rule]), [], "no marks, nothing to disturb");
 }
 
 #[test]
 fn redirected_loopback_ports_are_named_in_mode_source() {
     let nat = |rule: Value| {
         let ruleset = ruleset_of("output", "accept", &[rule], &[]);
-        let marks = Marks { way: Way::Source, mark: 123, foreign_rules: &[] };
+        let marks = Marks { mode: Mode::Source, mark: 123, foreign_rules: &[] };
         side_effects::find(Some(&ruleset), &marks)
     };
     let dnat = json!({"dnat": {"addr": "10.0.0.2", "port": 80}});
