@@ -3,7 +3,7 @@
 use std::fmt;
 
 use mmproxy_forwarder::{DialOptions, TargetAddr, Targets};
-use mmproxy_routing::check::{self, Counters, ExitKind, Level, Strangers, Target, locate};
+use mmproxy_routing::check::{self, Counters, ExitKind, Fact, Level, Strangers, Target, locate};
 use mmproxy_routing::{Observed, Plan, State, observe};
 use serde::Serialize;
 
@@ -99,7 +99,9 @@ impl Seen {
     fn exit(&self) -> Exit {
         let connected = self.targets.iter().any(|finding| finding.step != Step::Route);
         let found = if connected { &self.verdicts } else { &self.findings };
-        match found.iter().find_map(|finding| finding.exit) {
+        // A forwarder in front connects fine, and hides the client.
+        let hidden = self.findings.iter().filter(|finding| finding.fact == Fact::PortForwarder);
+        match found.iter().chain(hidden).find_map(|finding| finding.exit) {
             Some(ExitKind::Unavailable) => Exit::Unavailable,
             Some(ExitKind::Permission) => Exit::NoPermission,
             Some(ExitKind::Configuration) => Exit::Config,
