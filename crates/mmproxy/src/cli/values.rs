@@ -1,0 +1,105 @@
+//! What may stand behind a flag: words from a list, times, TLVs.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use mmproxy_codec::TlvType;
+
+/// What to do about the return path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Routing {
+    /// Install what is missing, remove what this run added when it stops
+    Auto,
+    /// Look, say what is missing, change nothing
+    Check,
+    /// Neither look nor touch
+    Off,
+}
+
+/// Where the client's address comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SourceArg {
+    /// The PROXY header in front of each connection
+    Header,
+    /// The connection: whoever connects is the client, and every byte is payload
+    Peer,
+}
+
+/// Which source port a spoofed connection has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SourcePortArg {
+    /// The client's, or the connection is refused
+    Keep,
+    /// The client's where it is free, else another
+    Prefer,
+    /// Any free one
+    Ephemeral,
+}
+
+/// Client addresses that no header may claim unless the operator says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SourceKind {
+    /// 127.0.0.0/8 and ::1
+    Loopback,
+    /// 0.0.0.0/8 and ::; the kernel turns 0.0.0.0 and :: into a loopback address, which is refused all the same
+    Unspecified,
+    /// 224.0.0.0/4 and ff00::/8; the kernel connects from none, so such a session then ends as source_unusable
+    Multicast,
+    /// 255.255.255.255 and broadcast addresses of this host's networks; the same
+    Broadcast,
+    /// 169.254.0.0/16 and fe80::/10
+    LinkLocal,
+    /// Addresses of this host
+    Own,
+}
+
+/// How replies of the target come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReturnPathMode {
+    /// What serves the targets best: fwmark for TCP to any address of this host
+    Auto,
+    /// Replies inherit the mark of the connection; serves every address of this host
+    Fwmark,
+    /// What loopback addresses send to others comes back; no mark, no sysctl, loopback targets only
+    Source,
+    /// What the targets' ports send comes back, to clients that came directly too; needs -4 or -6
+    Port,
+}
+
+/// Address families of a return path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FamilyArg {
+    /// Those that this host has enabled
+    Available,
+    /// IPv4 alone
+    Ipv4,
+    /// IPv6 alone
+    Ipv6,
+}
+
+/// What carries a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// A TCP connection
+    Stream,
+    /// A UDP datagram
+    Datagram,
+}
+
+/// Accepts `5s`, `500ms`, `2min`; a bare number is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; expected a time such as 5s, 500ms or 2min"))
+}
+
+/// Accepts a type and a value in hexadecimal.
+pub(super) fn tlv(text: &str) -> Result<(TlvType, Vec<u8>), String> {
+    const EXPECTED: &str = "expected TYPE=HEX, such as 02=6578616d706c65";
+    let (kind, value) = text.split_once('=').ok_or(EXPECTED)?;
+    let kind = u8::from_str_radix(kind.trim_start_matches("0x"), 16).map_err(|_| EXPECTED)?;
+    let value = crate::hex::parse(value).map_err(|error| format!("{error}; {EXPECTED}"))?;
+    Ok((TlvType(kind), value))
+}
