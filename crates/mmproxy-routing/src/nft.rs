@@ -1,6 +1,7 @@
 //! The conversation with nft(8).
 
 use std::io;
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
@@ -115,10 +116,8 @@ async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, Routin
 }
 
 async fn converse(arguments: &[&str], input: Option<&str>) -> io::Result<Output> {
-    let mut process = Command::new("nft")
+    let mut process = Command::new(program()?)
         .args(arguments)
-        // A user's PATH often lacks the system's programs.
-        .env("PATH", path())
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -130,9 +129,18 @@ async fn converse(arguments: &[&str], input: Option<&str>) -> io::Result<Output>
     process.wait_with_output().await
 }
 
-fn path() -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    format!("{path}:/usr/sbin:/sbin:/usr/local/sbin")
+/// Where nft(8) is. Looked for here, because a user's `PATH` often lacks the system's programs, and because a
+/// directory in it that may not be read would hide that the program is missing.
+fn program() -> io::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|directory| directory.join("nft"))
+        .find(|program| program.is_file())
+        .ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "it is not in PATH, /usr/sbin, /sbin and /usr/local/sbin")
+        })
 }
 
 /// The comment on the rules of our tables, which tells them from those of people who typed what we print.

@@ -8,6 +8,7 @@ mod modes;
 mod namespace;
 mod netfilter;
 mod objects;
+mod refusals;
 mod spoof;
 mod state;
 mod traffic;

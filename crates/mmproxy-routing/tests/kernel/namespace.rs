@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tokio::runtime;
 
@@ -52,6 +53,20 @@ pub(crate) fn default_routes() {
     ip("addr add fd08::1/64 dev east nodad");
     ip("route add default via 10.8.0.2");
     ip("-6 route add default via fd08::2");
+    // The kernel notices a little later that both ends are up, and adds these routes.
+    wait_until("both ends are up", || {
+        ip("-6 route show table all type multicast").lines().count() == 2
+            && ip("-6 route show table local").contains("local fd08::1 ")
+    });
+}
+
+/// Waits for something that is about to happen.
+pub(crate) fn wait_until(what: &str, happened: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !happened() {
+        assert!(Instant::now() < deadline, "it does not come to pass that {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Addresses of this host, none of them loopback: 10.9.0.1 and fd09::1.

@@ -24,8 +24,8 @@ impl State {
                 lines.extend(listed.lines().map(|line| format!("{family} {what}: {}", line.trim())));
             }
         }
-        // Handles count up with every object ever made; without -a they are not shown.
-        lines.extend(run("nft", "list ruleset").lines().map(|line| format!("nft: {}", line.trim())));
+        // Without counters, which count, and handles, which are never used again.
+        lines.extend(run("nft", "-s list ruleset").lines().map(|line| format!("nft: {}", line.trim())));
         let mut switches = BTreeMap::new();
         for tree in ["/proc/sys/net/ipv4", "/proc/sys/net/ipv6"] {
             read(Path::new(tree), &mut switches);
