@@ -17,7 +17,7 @@ mod values;
 pub(crate) use values::{
     FamilyArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg, Transport,
 };
-use values::{duration, tlv};
+use values::{address, duration, target_v4, target_v6, tlv};
 
 /// Gives a server behind a load balancer the real client address.
 ///
@@ -74,7 +74,7 @@ pub(crate) struct RunArgs {
     pub(crate) allow_source: Vec<SourceKind>,
 
     /// Address and port to listen on, such as `0.0.0.0:2222` or `[::]:2222`; repeatable
-    #[arg(short, long, value_name = "ADDR:PORT", required = true)]
+    #[arg(short, long, value_name = "ADDR:PORT", required = true, value_parser = address)]
     pub(crate) listen: Vec<SocketAddr>,
 
     /// Take connections to other addresses and ports too, which a TPROXY rule sends here
@@ -155,11 +155,11 @@ pub(crate) struct RunArgs {
 #[group(multiple = true)]
 pub(crate) struct TargetArgs {
     /// Target for IPv4 clients
-    #[arg(short = '4', long, value_name = "IPV4:PORT")]
+    #[arg(short = '4', long, value_name = "IPV4:PORT", value_parser = target_v4)]
     pub(crate) target_v4: Option<SocketAddrV4>,
 
     /// Target for IPv6 clients
-    #[arg(short = '6', long, value_name = "[IPV6]:PORT")]
+    #[arg(short = '6', long, value_name = "[IPV6]:PORT", value_parser = target_v6)]
     pub(crate) target_v6: Option<SocketAddrV6>,
 }
 
@@ -257,15 +257,15 @@ pub(crate) struct CheckArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ProbeArgs {
     /// The gateway to connect to
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub(crate) via: SocketAddr,
 
     /// The client address to announce
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     pub(crate) source: SocketAddr,
 
     /// The destination to announce; by default the gateway's address
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     pub(crate) destination: Option<SocketAddr>,
 
     #[command(flatten)]
@@ -312,11 +312,11 @@ pub(crate) struct EncodeArgs {
     pub(crate) version: VersionArgs,
 
     /// The client address
-    #[arg(long, value_name = "IP:PORT", required_unless_present = "local", requires = "destination")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address, required_unless_present = "local", requires = "destination")]
     pub(crate) source: Option<SocketAddr>,
 
     /// The address the client connected to
-    #[arg(long, value_name = "IP:PORT", required_unless_present = "local", requires = "source")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address, required_unless_present = "local", requires = "source")]
     pub(crate) destination: Option<SocketAddr>,
 
     /// The balancer's own connection: LOCAL in version 2, UNKNOWN in version 1
@@ -402,6 +402,21 @@ mod tests {
     fn a_target_of_the_other_family_is_refused() {
         assert!(run("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 -4 [::1]:22").is_err());
         assert!(run("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 -6 127.0.0.1:22").is_err());
+    }
+
+    #[test]
+    fn a_wrong_address_is_refused_with_what_to_write_instead() {
+        for (flags, cure) in [
+            ("-l 2222 -4 127.0.0.1:22", "0.0.0.0:2222"),
+            ("-l eth0:2222 -4 127.0.0.1:22", "names are not looked up"),
+            ("-l 0.0.0.0:1 -4 localhost:22", "names are not looked up"),
+            ("-l 0.0.0.0:1 -4 [::1]:22", "-6 '[::1]:22'"),
+            ("-l 0.0.0.0:1 -6 127.0.0.1:22", "-4 127.0.0.1:22"),
+            ("-l 0.0.0.0:1 -6 ::1:22", "'[::1]:22'"),
+        ] {
+            let error = run(&format!("mmproxy --allow 10.0.0.2 {flags}")).unwrap_err().to_string();
+            assert!(error.contains(cure), "{flags}: {error}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::log::{self, SessionLog};
 use crate::privileges;
 use crate::resolve::{self, Settings};
 use crate::return_path;
-use crate::selfcheck::{self, Finding};
+use crate::selfcheck::{self, Finding, Step};
 use crate::signals::Signals;
 use crate::target_netns::Elsewhere;
 
@@ -112,12 +112,18 @@ pub(crate) async fn set_up(settings: &Settings, console: &mut Console) -> Result
 /// Tells what the targets answer and who may connect. A target that is down now may come up later, so nothing
 /// here keeps the gateway from serving.
 async fn announce(held: &Held, settings: &Settings, console: &mut Console) {
-    for finding in held.examine(settings).await {
+    let findings = held.examine(settings).await;
+    for finding in &findings {
         if finding.passed() {
-            console.fine(&finding);
+            console.fine(finding);
         } else {
-            console.always(&finding);
+            console.always(finding);
         }
+    }
+    if findings.iter().any(|finding| finding.step == Step::Spoofed && !finding.passed()) {
+        console.always(
+            "[!] `mmproxy check` with the same targets says where the connection dies, and what cures it.",
+        );
     }
     if let TargetChoice::FromHeader { allowed, .. } = &settings.targets {
         for target in allowed.iter() {

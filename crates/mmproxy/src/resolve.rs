@@ -145,8 +145,12 @@ fn allowed(args: &RunArgs) -> Result<AllowList, Failure> {
         return Ok(allowed);
     }
     let text: Vec<String> = problems.iter().map(AllowFileError::describe).collect();
-    Err(Failure::new(Exit::Config, text.join("\n"))
-        .hint("each line is one network or address; text behind # or ; is a comment"))
+    let failure = Failure::new(Exit::Config, text.join("\n"));
+    Err(if problems.iter().any(|problem| matches!(problem, AllowFileError::Parse { .. })) {
+        failure.hint("each line is one network or address; text behind # or ; is a comment")
+    } else {
+        failure.hint("correct the path or the file's permissions, or name the load balancers with --allow")
+    })
 }
 
 fn read(path: &Path) -> Result<AllowList, AllowFileError> {

@@ -152,12 +152,14 @@ pub(crate) async fn spoofed(target: TargetAddr, dial: &DialOptions) -> (Finding,
         cause: Chain(&error).to_string(),
         cure: if lost(&error) {
             format!(
-                "The target is up, so its reply to {} was lost: `mmproxy check` says where, and `mmproxy setup` \
-                 installs the return path",
+                "The target is up, so its reply to {} was lost: `mmproxy setup` installs the return path",
                 stranger.ip()
             )
         } else if matches!(error, DialError::Refused { .. }) {
-            format!("The server takes conventional connections, not those from {}: look at its access rules", stranger.ip())
+            format!(
+                "The server takes conventional connections, not those from {}: look at its access rules",
+                stranger.ip()
+            )
         } else {
             GRANT.to_owned()
         },

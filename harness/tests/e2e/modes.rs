@@ -7,14 +7,17 @@ use harness::{Balancer, Family, Gateway, State, Target, Topology, Version, isola
 use crate::support::{client, header, talk};
 use Family::V4;
 
-/// A gateway that brings replies back by `mode`, before a target on `bound`; and nothing of it is left afterwards.
-fn replies_come_back(mode: &str, bound: impl Fn(Family) -> SocketAddr) {
+/// A gateway that brings replies back by `mode`, before a target on `bound`: it adds a rule that reads `rule`, leaves the
+/// sysctls alone, and nothing of it is left afterwards.
+fn replies_come_back(mode: &str, rule: &str, bound: impl Fn(Family) -> SocketAddr) {
     for family in Family::BOTH {
         let net = Topology::new();
         net.default_routes();
         let target = Target::listen(&net.gateway, bound(family));
         let before = State::of(&net.gateway);
         let gateway = Gateway::before(&net, &target).with(["--return-path", mode]).start();
+        gateway.expect_log(&["rule add", rule, "[+] ADDED"]);
+        assert_eq!(net.gateway.sysctl("net.ipv4.tcp_fwmark_accept").as_deref(), Some("0"));
         for version in Version::BOTH {
             let balancer = Balancer::of(&net);
             let downstream = balancer.announce(gateway.address(family), &header(version, family), b"");
@@ -30,14 +33,14 @@ fn replies_come_back(mode: &str, bound: impl Fn(Family) -> SocketAddr) {
 #[test]
 fn by_source_a_loopback_target_answers_a_spoofed_client_without_mark_or_sysctl() {
     isolated(|| {
-        replies_come_back("source", |family| SocketAddr::new(family.loopback(), 0));
+        replies_come_back("source", " from ", |family| SocketAddr::new(family.loopback(), 0));
     });
 }
 
 #[test]
 fn by_port_a_target_on_the_hosts_address_answers_a_spoofed_client() {
     isolated(|| {
-        replies_come_back("port", |family| SocketAddr::new(family.gateway(), 0));
+        replies_come_back("port", " sport ", |family| SocketAddr::new(family.gateway(), 0));
     });
 }
 
@@ -66,9 +69,12 @@ fn each_mode_is_set_up_checked_and_torn_down_by_hand_too() {
             run(&net.gateway, &mut mmproxy(words), b"")
         };
         let before = State::of(&net.gateway);
-        for mode in ["auto", "fwmark", "source", "port"] {
+        for (mode, rule) in [("auto", "fwmark"), ("fwmark", "fwmark"), ("source", "from"), ("port", "sport")]
+        {
             command(&["check", "--return-path", mode]).expect_code(78);
-            command(&["setup", "--return-path", mode, "--family", "ipv4"]).expect_code(0);
+            command(&["setup", "--return-path", mode, "--family", "ipv4"])
+                .expect_code(0)
+                .expect_text(&[&format!(" {rule} ")]);
             command(&["setup", "--return-path", mode, "--family", "ipv4"])
                 .expect_code(0)
                 .expect_text(&["VERIFIED"]);

@@ -12,6 +12,7 @@ fn without_a_return_path_the_self_check_says_what_is_lost_and_what_to_do() {
         let target = host.v4.address().to_string();
         gateway.expect_log(&["[+] OK.", &target, "using conventional connection"]);
         gateway.expect_log(&["[!] FAILED", &target, "using spoofed connection", "mmproxy setup"]);
+        gateway.expect_log(&["[!] `mmproxy check` with the same targets"]);
     });
 }
 

@@ -1,5 +1,6 @@
 //! What may stand behind a flag: words from a list, times, TLVs.
 
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -84,6 +85,38 @@ pub(crate) enum Transport {
     Stream,
     /// A UDP datagram
     Datagram,
+}
+
+/// Accepts an address of either family with its port.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as 0.0.0.0:2222 or '[::]:2222'; names are not looked up"
+            .to_owned()
+    })
+}
+
+/// Accepts the target of IPv4 clients.
+pub(super) fn target_v4(text: &str) -> Result<SocketAddrV4, String> {
+    match text.parse() {
+        Ok(SocketAddr::V4(target)) => Ok(target),
+        Ok(SocketAddr::V6(target)) => Err(format!("this is IPv6, which -6 takes: -6 '{target}'")),
+        Err(_) => {
+            Err("expected an IPv4 address and a port, such as 127.0.0.1:22; names are not looked up"
+                .to_owned())
+        }
+    }
+}
+
+/// Accepts the target of IPv6 clients.
+pub(super) fn target_v6(text: &str) -> Result<SocketAddrV6, String> {
+    match text.parse() {
+        Ok(SocketAddr::V6(target)) => Ok(target),
+        Ok(SocketAddr::V4(target)) => Err(format!("this is IPv4, which -4 takes: -4 {target}")),
+        Err(_) => Err(
+            "expected an IPv6 address in brackets and a port, such as '[::1]:22'; names are not looked up"
+                .to_owned(),
+        ),
+    }
 }
 
 /// Accepts `5s`, `500ms`, `2min`; a bare number is seconds.
