@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(spp_reply(&header), None);
     }
 
-    /// Section 9, reading 18.
+    /// docs/conformance.md, reading 18.
     #[test]
     fn reading_18_a_half_mapped_pair_stays_ipv6() {
         let wire = spp(address("192.0.2.1:1"), address("[2001:db8::2]:2")).unwrap();

@@ -24,10 +24,13 @@ pub(crate) fn decode<'a>(
     let Some(fixed) = input.first_chunk::<{ field::REST }>() else {
         return partial(input);
     };
-    if let Some((header, consumed)) = plain(input, fixed) {
+    let [.., version_command, kind, high, low] = *fixed;
+    // UNIX addresses and what is unassigned need not be compared with four kinds of header first.
+    if kind < 0x30
+        && let Some((header, consumed)) = plain(input, fixed)
+    {
         return Ok(Outcome::Complete { header, consumed });
     }
-    let [.., version_command, kind, high, low] = *fixed;
     let len = u16::from_be_bytes([high, low]);
     match command(version_command)? {
         Command::Local => local(input, len, options),

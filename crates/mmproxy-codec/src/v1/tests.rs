@@ -20,7 +20,7 @@ fn decoded(fields: &str, options: &DecodeOptions) -> Result<String, HeaderError>
     Ok(format!("{} {}", header.source().unwrap(), header.destination().unwrap()))
 }
 
-/// Section 9, reading 20.
+/// docs/conformance.md, reading 20.
 #[test]
 fn reading_20_mixed_families_are_refused_unless_asked_for() {
     for (fields, read) in MIXED {
