@@ -26,3 +26,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn plain_headers_of_either_family_take_the_short_way() {
+    for (kind, len) in [(0x11, 12), (0x12, 12), (0x21, 36), (0x22, 36)] {
+        let mut wire = crate::detect::V2_SIGNATURE.to_vec();
+        wire.extend([0x21, kind, 0, len]);
+        wire.resize(wire.len() + usize::from(len), 7);
+        let consumed = plain(&wire, wire.first_chunk().unwrap()).map(|(_, consumed)| consumed);
+        assert_eq!(consumed, Some(wire.len()), "{kind:#x}");
+        assert_eq!(plain(&wire[..wire.len() - 1], wire.first_chunk().unwrap()), None, "{kind:#x}");
+    }
+}
+
+#[test]
+fn an_unassigned_nibble_is_refused_by_its_value() {
+    for high in 0..=0xF {
+        for low in 0..=0xF {
+            let byte = high << 4 | low;
+            let expected = match (high, low) {
+                (2, 0) => Ok(Command::Local),
+                (2, 1) => Ok(Command::Proxy),
+                (2, _) => Err(HeaderError::V2Command(low)),
+                _ => Err(HeaderError::V2Version(high)),
+            };
+            assert_eq!(command(byte), expected, "{byte:#x}");
+            let refused = match (high, low) {
+                (4.., _) => Some(HeaderError::V2Family(high)),
+                (_, 3..) => Some(HeaderError::V2Transport(low)),
+                _ => None,
+            };
+            assert_eq!(family_transport(byte).err(), refused, "{byte:#x}");
+        }
+    }
+}
