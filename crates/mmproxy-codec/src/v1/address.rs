@@ -198,6 +198,30 @@ mod tests {
         }
     }
 
+    /// What chance seldom makes: a `::` at each place among each number of groups, with a dotted tail and without.
+    #[test]
+    fn a_gap_stands_for_one_group_at_least_wherever_it_is() {
+        for (groups, gap) in (0..=9).flat_map(|groups| (0..=groups + 1).map(move |gap| (groups, gap))) {
+            for tail in ["", ":192.0.2.1", "192.0.2.1"] {
+                let mut text = String::new();
+                for group in 0..groups {
+                    text += match group {
+                        0 if gap == 0 => "::",
+                        0 => "",
+                        _ if group == gap => "::",
+                        _ => ":",
+                    };
+                    text += "a1";
+                }
+                text += if gap == groups && groups > 0 { "::" } else { "" };
+                text += tail;
+                let read =
+                    front(ipv6, &text).and_then(|(ip, rest)| rest.is_empty().then_some(Ipv6Addr::from(ip)));
+                assert_eq!(read, text.parse().ok(), "{text}");
+            }
+        }
+    }
+
     #[test]
     fn every_port_is_read_and_no_other_number() {
         for value in 0..=u16::MAX {
