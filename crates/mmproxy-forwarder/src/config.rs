@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mmproxy_codec::DecodeOptions;
 
+use crate::addr::Family;
 use crate::allowlist::AllowList;
 use crate::choice::{ClientFrom, TargetChoice};
 use crate::netns::TargetNamespace;
@@ -143,7 +144,8 @@ impl fmt::Debug for GatewayConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialOptions {
     pub(crate) timeout: Duration,
-    pub(crate) mark: Option<NonZeroU32>,
+    /// Toward IPv4 targets, and toward IPv6 targets.
+    marks: [Option<NonZeroU32>; 2],
     pub(crate) source_port: SourcePort,
     pub(crate) keepalive: Option<Keepalive>,
     pub(crate) namespace: Option<TargetNamespace>,
@@ -154,7 +156,7 @@ impl DialOptions {
     pub const fn new() -> Self {
         Self {
             timeout: Duration::from_secs(5),
-            mark: None,
+            marks: [None; 2],
             source_port: SourcePort::Prefer,
             keepalive: Some(Keepalive::new()),
             namespace: None,
@@ -176,8 +178,20 @@ impl DialOptions {
     /// A connection from the gateway's own address is never marked: its replies need no help.
     #[must_use]
     pub const fn mark(mut self, mark: Option<NonZeroU32>) -> Self {
-        self.mark = mark;
+        self.marks = [mark; 2];
         self
+    }
+
+    /// The same for targets of one family, where the two have different return paths.
+    #[must_use]
+    pub const fn mark_toward(mut self, family: Family, mark: Option<NonZeroU32>) -> Self {
+        self.marks[family as usize] = mark;
+        self
+    }
+
+    /// The mark of sockets toward targets of this family.
+    pub(crate) const fn mark_of(&self, family: Family) -> Option<NonZeroU32> {
+        self.marks[family as usize]
     }
 
     /// Which port a spoofed connection comes from. Default [`SourcePort::Prefer`].

@@ -80,6 +80,11 @@ pub struct AllowedTarget {
 }
 
 impl AllowedTarget {
+    /// The addresses that are meant.
+    pub const fn network(&self) -> IpNet {
+        self.network
+    }
+
     /// Whether `destination`, unmapped, is meant.
     pub fn contains(&self, destination: SocketAddr) -> bool {
         self.network.contains(&destination.ip()) && self.ports.contains(&destination.port())

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
@@ -51,6 +52,11 @@ impl OwnAddresses {
     /// Whether `ip`, unmapped, belongs to this host.
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.addresses.contains(&ip)
+    }
+
+    /// Whether `network` holds an address of this host.
+    pub fn is_in(&self, network: IpNet) -> bool {
+        self.addresses.iter().any(|ip| network.contains(ip))
     }
 
     /// Whether `ip` is the broadcast address of a network this host is in.

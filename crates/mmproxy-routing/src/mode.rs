@@ -25,6 +25,19 @@ pub enum Mode {
     Socket,
 }
 
+impl Mode {
+    /// Whether spoofed sockets have to carry the mark (`SO_MARK`).
+    ///
+    /// In mode `socket` it is given to the replies alone: a marked SYN would be delivered on this host.
+    #[must_use]
+    pub const fn marks_sockets(self) -> bool {
+        match self {
+            Self::Fwmark | Self::Connmark => true,
+            Self::Source | Self::Port | Self::Socket => false,
+        }
+    }
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -271,6 +284,21 @@ impl Families {
     pub const V4: Self = Self { v4: true, v6: false };
     /// IPv6 alone.
     pub const V6: Self = Self { v4: false, v6: true };
+
+    /// Whether this family is one of them.
+    #[must_use]
+    pub const fn contains(self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self { v4: self.v4 && other.v4, v6: self.v6 && other.v6 }
+    }
 
     /// The chosen families, IPv4 first.
     pub fn iter(self) -> impl Iterator<Item = Family> {

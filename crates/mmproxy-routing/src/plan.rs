@@ -135,14 +135,9 @@ impl Plan {
     }
 
     /// The mark that spoofed sockets have to carry (`SO_MARK`); `None` where they must not carry that of the settings.
-    ///
-    /// In mode `socket` the mark is given to the replies alone: a marked SYN would be delivered on this host.
     #[must_use]
     pub const fn socket_mark(&self) -> Option<Mark> {
-        match self.recipe {
-            Recipe::Fwmark(_) | Recipe::Connmark { .. } => Some(self.settings.mark),
-            Recipe::Source(_) | Recipe::Port { .. } | Recipe::Socket(_) => None,
-        }
+        if self.mode().marks_sockets() { Some(self.settings.mark) } else { None }
     }
 
     /// The families it serves.

@@ -68,7 +68,7 @@ fn bind(settings: &Settings) -> Result<Vec<Listener>, Failure> {
 
 /// The return path, held for this run where the targets are.
 enum Held {
-    Here(Option<Lease>),
+    Here(Vec<Lease>),
     Elsewhere(Elsewhere),
 }
 
@@ -84,29 +84,29 @@ impl Held {
     async fn examine(&self, settings: &Settings) -> Vec<Finding> {
         let Some(targets) = settings.fixed_targets() else { return Vec::new() };
         match self {
-            Self::Here(_) => selfcheck::examine(&targets, &settings.dial).await,
-            Self::Elsewhere(elsewhere) => elsewhere.examine(targets, settings.dial.clone()).await,
+            Self::Here(_) => selfcheck::examine(&targets, &settings.return_path, &settings.dial).await,
+            Self::Elsewhere(elsewhere) => {
+                elsewhere.examine(targets, settings.return_path, settings.dial.clone()).await
+            }
         }
     }
 
     async fn clean_up(self) {
         match self {
-            Self::Here(lease) => clean_up(lease).await,
+            Self::Here(leases) => return_path::release(leases).await,
             Self::Elsewhere(elsewhere) => elsewhere.leave().await,
         }
     }
 }
 
 /// Installs, or looks at, the return path, and claims it for this run, in the calling thread's network namespace.
-pub(crate) async fn set_up(settings: &Settings, console: &mut Console) -> Result<Option<Lease>, Failure> {
+pub(crate) async fn set_up(settings: &Settings, console: &mut Console) -> Result<Vec<Lease>, Failure> {
     let policy = match settings.routing {
-        Routing::Off => return Ok(None),
+        Routing::Off => return Ok(Vec::new()),
         Routing::Check => Policy::CheckOnly,
         Routing::Auto => Policy::Install,
     };
-    let targets = settings.fixed_targets();
-    let plan = return_path::plan(settings.return_path, targets.as_ref(), settings.families(), console)?;
-    return_path::acquire(plan, policy, console).await.map(Some)
+    return_path::acquire(settings.return_path, policy, console).await
 }
 
 /// Tells what the targets answer and who may connect. A target that is down now may come up later, so nothing
@@ -192,15 +192,6 @@ async fn serve(
         result = result.and(Err(broken));
         shutdown.drain();
         stopping = true;
-    }
-}
-
-/// Removes what this run added, unless another instance uses it.
-pub(crate) async fn clean_up(lease: Option<Lease>) {
-    if let Some(lease) = lease
-        && let Err(error) = lease.release().await
-    {
-        warn!(error = %crate::exit::Chain(&error), "the return path was not removed; `mmproxy teardown` removes it");
     }
 }
 

@@ -10,11 +10,12 @@ use mmproxy_forwarder::{
     AllowList, AllowListError, ClientFrom, DialOptions, GatewayConfig, SourceClass, SourcePolicy, SourcePort,
     TargetChoice, Targets, TargetsInvalid, TimeoutTooShort, sessions_within,
 };
-use mmproxy_routing::{Families, families_available};
+use mmproxy_routing::families_available;
 
-use crate::cli::{ReturnPathArgs, Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
+use crate::cli::{ProtocolArg, Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
 use crate::exit::{Exit, Failure};
-use crate::return_path;
+use crate::return_path::{self, ReturnPath, Served};
+use crate::runtime;
 use crate::target_netns::TargetNetns;
 
 /// What the gateway runs on.
@@ -29,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) dial: DialOptions,
     /// For the start-up lines: who may connect.
     pub(crate) allowed: AllowList,
-    pub(crate) return_path: ReturnPathArgs,
+    pub(crate) return_path: ReturnPath,
     pub(crate) routing: Routing,
     /// Where the targets are, if not here. The gateway's and the self-check's dials know.
     pub(crate) target_netns: Option<TargetNetns>,
@@ -37,17 +38,24 @@ pub(crate) struct Settings {
     pub(crate) drain: Duration,
 }
 
-/// Turns the flags into settings, or tells every mistake in them at once.
+/// Turns the flags into settings, or tells every mistake in them at once. Asks the kernel whose the targets' addresses
+/// are, where that decides the return path.
 pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure> {
+    if args.path.protocol == ProtocolArg::Udp {
+        return Err(Failure::new(Exit::Usage, "the gateway does not forward UDP yet").hint(
+            "`mmproxy setup -p udp`, `teardown` and `check` install, remove and examine its return path",
+        ));
+    }
     let allowed = allowed(args)?;
     let targets = target_choice(args)?;
     let target_netns = args.netns.place();
+    let return_path = return_path(args, &targets)?;
     let dial = DialOptions::new()
         .timeout(args.connect_timeout)
         .map_err(|error| too_short("--connect-timeout", error))?
-        .mark(return_path::mark(args.path))
         .source_port(source_port(args))
         .namespace(target_netns.as_ref().map(|netns| netns.place.clone()));
+    let dial = return_path::mark(dial, &return_path);
     let gateway = GatewayConfig::new(allowed.clone(), targets.clone())
         .client_from(match args.source {
             SourceArg::Header => ClientFrom::Header,
@@ -69,7 +77,7 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         targets,
         dial,
         allowed,
-        return_path: args.path,
+        return_path,
         routing: args.routing,
         target_netns,
         drain: args.drain,
@@ -84,14 +92,29 @@ impl Settings {
             TargetChoice::FromHeader { others, .. } => *others,
         }
     }
+}
 
-    /// The families that clients can be of. A header may name a target of either.
-    pub(crate) fn families(&self) -> Families {
-        match &self.targets {
-            TargetChoice::Fixed(targets) => return_path::families_of(targets),
-            TargetChoice::FromHeader { .. } => families_available(),
-        }
-    }
+/// The return path for the targets, wherever they are named.
+fn return_path(args: &RunArgs, targets: &TargetChoice) -> Result<ReturnPath, Failure> {
+    let elsewhere = args.netns.is_given();
+    let served = match targets {
+        TargetChoice::Fixed(targets) => Served {
+            families: return_path::families_of(targets),
+            targets: Some(targets),
+            allowed: None,
+            elsewhere,
+        },
+        // A header may name a target of either family.
+        TargetChoice::FromHeader { allowed, others } => Served {
+            families: families_available(),
+            targets: others.as_ref(),
+            allowed: Some(allowed),
+            elsewhere,
+        },
+    };
+    let chosen = runtime::block_on(ReturnPath::choose(args.path, served))??;
+    chosen.refuse_unfit()?;
+    Ok(chosen)
 }
 
 fn target_choice(args: &RunArgs) -> Result<TargetChoice, Failure> {
@@ -243,6 +266,13 @@ mod tests {
         let line = "mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 --target-from-header --allow-target 10.0.0.0/8 --source peer";
         let failure = run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run, 1024).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn udp_is_refused_with_what_there_is_of_it() {
+        let failure = resolve("--allow 10.0.0.2 -p udp").unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("setup -p udp"), "{failure}");
     }
 
     #[test]

@@ -10,16 +10,22 @@ use mmproxy_forwarder::{
     connect_plain, connect_spoofed,
 };
 use mmproxy_routing::check::Attempt;
-use mmproxy_routing::{Question, lookup};
+use mmproxy_routing::{Mode, Question, Transport, lookup};
 use serde::Serialize;
 
 use crate::exit::{Chain, Exit};
+use crate::return_path::ReturnPath;
 
 /// Looks at every target, three findings each; a later one is left out when an earlier one settles it.
-pub(crate) async fn examine(targets: &Targets, dial: &DialOptions) -> Vec<Finding> {
+///
+/// Of UDP targets only the first: a datagram that nobody asked for proves nothing, and a server may take offence.
+pub(crate) async fn examine(targets: &Targets, path: &ReturnPath, dial: &DialOptions) -> Vec<Finding> {
     let mut findings = Vec::new();
     for target in targets.iter() {
-        findings.push(route(target).await);
+        findings.push(route(target, path).await);
+        if path.transport() == Transport::Udp {
+            continue;
+        }
         let conventional = conventional(target, dial).await;
         let up = conventional.passed();
         findings.push(conventional);
@@ -34,7 +40,7 @@ pub(crate) async fn examine(targets: &Targets, dial: &DialOptions) -> Vec<Findin
 #[derive(Debug, Serialize)]
 pub(crate) struct Finding {
     pub(crate) step: Step,
-    /// The target, or for [`Step::Route`] its address alone.
+    /// The target, or for [`Step::Route`] and [`Step::RouteAway`] its address alone.
     pub(crate) target: String,
     #[serde(flatten)]
     pub(crate) problem: Option<Problem>,
@@ -46,10 +52,22 @@ pub(crate) struct Finding {
 pub(crate) enum Step {
     /// Where packets to the target go.
     Route,
+    /// The same for a target that is no address of this host.
+    RouteAway,
     /// A connection as any local program would make it.
     Conventional,
     /// A connection from an address that is not this host's.
     Spoofed,
+}
+
+impl Step {
+    /// Whether a connection was made.
+    pub(crate) const fn connects(self) -> bool {
+        match self {
+            Self::Route | Self::RouteAway => false,
+            Self::Conventional | Self::Spoofed => true,
+        }
+    }
 }
 
 /// What is wrong, and what to do about it.
@@ -73,13 +91,16 @@ impl fmt::Display for Finding {
         let Self { step, target, problem } = self;
         match (step, problem) {
             (Step::Route, None) => write!(f, "[+] OK. Routing to {target} points to a local machine."),
+            (Step::RouteAway, None) => write!(f, "[+] OK. Routing to {target} leads away from this host."),
             (Step::Conventional, None) => {
                 write!(f, "[+] OK. Target server {target} is up and reachable using conventional connection.")
             }
             (Step::Spoofed, None) => {
                 write!(f, "[+] OK. Target server {target} is up and reachable using spoofed connection.")
             }
-            (Step::Route, Some(problem)) => write!(f, "[!] FAILED: Routing to {target}: {problem}"),
+            (Step::Route | Step::RouteAway, Some(problem)) => {
+                write!(f, "[!] FAILED: Routing to {target}: {problem}")
+            }
             (Step::Conventional, Some(problem)) => {
                 write!(f, "[!] FAILED: Target server {target} using conventional connection: {problem}")
             }
@@ -96,17 +117,28 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Asks the kernel where packets to the target go: mode `fwmark` serves targets of this host alone.
-pub(crate) async fn route(target: TargetAddr) -> Finding {
+/// Asks the kernel where packets to the target go: the return path serves targets of this host alone, or none of them.
+pub(crate) async fn route(target: TargetAddr, path: &ReturnPath) -> Finding {
     let ip = target.addr().ip();
+    let behind = path.mode(ip.into()) == Some(Mode::Socket);
     let problem = match lookup(&Question::to(ip)).await {
-        Ok(Some(route)) if route.is_local() => None,
+        Ok(Some(route)) if route.is_local() != behind => None,
+        Ok(Some(route)) if route.is_local() => Some(Problem {
+            cause: "it is an address of this host".to_owned(),
+            cure: "Leave --return-path out: mode socket serves targets behind this host alone".to_owned(),
+            exit: Exit::Config,
+        }),
         Ok(route) => Some(Problem {
             cause: match route.and_then(|route| route.device) {
                 Some(device) => format!("packets leave this host through {device}"),
                 None => "packets go nowhere".to_owned(),
             },
-            cure: "Run mmproxy on the target's own host, or name an address of this host".to_owned(),
+            cure: if behind {
+                format!("`ip route get {ip}` asks the same question")
+            } else {
+                "Leave --return-path out, name an address of this host, or run mmproxy on the target's own host"
+                    .to_owned()
+            },
             exit: Exit::Config,
         }),
         Err(error) => Some(Problem {
@@ -115,7 +147,8 @@ pub(crate) async fn route(target: TargetAddr) -> Finding {
             exit: Exit::Config,
         }),
     };
-    Finding { step: Step::Route, target: ip.to_string(), problem }
+    let step = if behind { Step::RouteAway } else { Step::Route };
+    Finding { step, target: ip.to_string(), problem }
 }
 
 pub(crate) async fn conventional(target: TargetAddr, dial: &DialOptions) -> Finding {

@@ -31,6 +31,11 @@ pub(crate) struct TargetNetnsArgs {
 }
 
 impl TargetNetnsArgs {
+    /// Whether the targets are somewhere else.
+    pub(crate) const fn is_given(&self) -> bool {
+        self.target_netns.is_some()
+    }
+
     /// Moves the calling thread into the namespace, if one is named, and returns its file: for commands that have
     /// nothing to do outside.
     pub(crate) fn enter(&self) -> Result<Option<PathBuf>, Failure> {

@@ -181,7 +181,7 @@ impl<'a> Dial<'a> {
             Family::V6 => socket.set_ip_transparent_v6(true),
         }
         .map_err(|error| self.failed(Action::UseForeignAddress, error))?;
-        if let Some(mark) = self.options.mark {
+        if let Some(mark) = self.options.mark_of(family) {
             socket.set_mark(mark.get()).map_err(|error| self.failed(Action::Mark, error))?;
         }
         // One client address and port can then be toward several targets at a time, and toward one target again

@@ -6,6 +6,15 @@ use std::time::Duration;
 use clap::ValueEnum;
 use mmproxy_codec::TlvType;
 
+/// What targets speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProtocolArg {
+    /// Connections
+    Tcp,
+    /// Datagrams
+    Udp,
+}
+
 /// What to do about the return path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Routing {
@@ -57,14 +66,18 @@ pub(crate) enum SourceKind {
 /// How replies of the target come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReturnPathMode {
-    /// What serves the targets best: fwmark for TCP to any address of this host
+    /// What serves the targets best: fwmark for TCP and port for UDP to an address of this host, socket to any other
     Auto,
-    /// Replies inherit the mark of the connection; serves every address of this host
+    /// Replies inherit the mark of the connection; TCP to every address of this host
     Fwmark,
     /// What loopback addresses send to others comes back; no mark, no sysctl, loopback targets only
     Source,
     /// What the targets' ports send comes back, to clients that came directly too; needs -4 or -6
     Port,
+    /// The connection tracker brings the mark to replies, as the original mmproxy has it; needs a default route and nft
+    Connmark,
+    /// What comes in for a spoofed connection is delivered to it; targets behind this host, needs nft
+    Socket,
 }
 
 /// Address families of a return path.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use mmproxy_forwarder::{DialOptions, TargetAddr, Targets};
 use mmproxy_routing::check::{self, Counters, ExitKind, Fact, Level, Strangers, Target, locate};
-use mmproxy_routing::{Observed, Plan, State, observe};
+use mmproxy_routing::{Observed, State, Transport, observe};
 use serde::Serialize;
 
 use crate::cli::CheckArgs;
@@ -12,9 +12,9 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::privileges;
 use crate::resolve;
-use crate::return_path::{self, failure};
+use crate::return_path::{self, ReturnPath, Served, failure};
 use crate::runtime;
-use crate::selfcheck::{self, Finding, Step};
+use crate::selfcheck::{self, Finding};
 
 /// Looks and changes nothing; exit status 0 only if a spoofed connection to every target worked.
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
@@ -24,10 +24,18 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     args.netns.enter()?;
     let mut console = if args.json { Console::silent() } else { Console::stdout(false) };
-    let plan =
-        return_path::plan(args.path, Some(&targets), return_path::families_of(&targets), &mut console)?;
-    let dial = DialOptions::new().mark(return_path::mark(args.path));
-    let seen = runtime::block_on(look(&plan, &targets, (!args.no_connect).then_some(&dial)))??;
+    let seen = runtime::block_on(async {
+        let served = Served {
+            families: return_path::families_of(&targets),
+            targets: Some(&targets),
+            allowed: None,
+            elsewhere: args.netns.is_given(),
+        };
+        let path = ReturnPath::choose(args.path, served).await?.here(&mut console);
+        path.reasons().iter().for_each(|reason| console.fine(format_args!("[+] Return path: {reason}.")));
+        let dial = return_path::mark(DialOptions::new(), &path);
+        look(&path, &targets, (!args.no_connect).then_some(&dial)).await
+    })??;
 
     seen.print(&mut console);
     let exit = seen.exit();
@@ -39,6 +47,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 }
 
 /// All that was looked at.
+#[derive(Default)]
 struct Seen {
     /// The objects of the plan.
     objects: Vec<Observed>,
@@ -51,13 +60,26 @@ struct Seen {
 }
 
 /// Without `dial` nothing is connected to.
-async fn look(plan: &Plan, targets: &Targets, dial: Option<&DialOptions>) -> Result<Seen, Failure> {
-    let objects = observe(plan).await.map_err(failure)?;
-    let checked: Vec<Target> = targets.iter().map(|target| Target::tcp(target.addr())).collect();
-    let findings = check::examine(plan, &checked, Strangers::default()).await;
-    let mut seen = Seen { objects, findings, targets: Vec::new(), verdicts: Vec::new() };
+async fn look(path: &ReturnPath, targets: &Targets, dial: Option<&DialOptions>) -> Result<Seen, Failure> {
+    let mut seen = Seen::default();
+    for plan in path.plans().await? {
+        seen.objects.extend(observe(&plan).await.map_err(failure)?);
+        let checked: Vec<Target> = targets
+            .iter()
+            .map(|target| Target { address: target.addr(), transport: path.transport() })
+            .filter(|target| plan.families().contains(target.address.ip().into()))
+            .collect();
+        for finding in check::examine(&plan, &checked, Strangers::default()).await {
+            // What two plans find of the namespace as a whole is said once.
+            if !seen.findings.contains(&finding) {
+                seen.findings.push(finding);
+            }
+        }
+    }
+    // Of a datagram nobody can tell whether it arrived.
+    let dial = dial.filter(|_| path.transport() == Transport::Tcp);
     for target in targets.iter() {
-        seen.targets.push(selfcheck::route(target).await);
+        seen.targets.push(selfcheck::route(target, path).await);
         if let Some(dial) = dial {
             seen.connect(target, dial).await?;
         }
@@ -97,7 +119,7 @@ impl Seen {
     /// Connections decide where they were made: an object of the plan may be missing because the operator brings
     /// replies back in another way. Without connections the first thing that cannot work decides.
     fn exit(&self) -> Exit {
-        let connected = self.targets.iter().any(|finding| finding.step != Step::Route);
+        let connected = self.targets.iter().any(|finding| finding.step.connects());
         let found = if connected { &self.verdicts } else { &self.findings };
         // A forwarder in front connects fine, and hides the client.
         let hidden = self.findings.iter().filter(|finding| finding.fact == Fact::PortForwarder);
@@ -107,7 +129,7 @@ impl Seen {
             Some(ExitKind::Configuration) => Exit::Config,
             // An attempt that died before it was one has no verdict.
             None => {
-                let connections = self.targets.iter().filter(|finding| finding.step != Step::Route);
+                let connections = self.targets.iter().filter(|finding| finding.step.connects());
                 let problem = connections.filter_map(|finding| finding.problem.as_ref()).next();
                 problem.map_or(Exit::Ok, |problem| problem.exit)
             }

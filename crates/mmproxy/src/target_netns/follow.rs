@@ -17,6 +17,7 @@ use crate::console::Console;
 use crate::daemon;
 use crate::exit::{Exit, Failure};
 use crate::resolve::Settings;
+use crate::return_path::{self, ReturnPath};
 use crate::selfcheck::{self, Finding};
 
 /// A gateway's hold on its targets' namespace.
@@ -52,9 +53,16 @@ impl Elsewhere {
     }
 
     /// The self-check, done inside: the kernel is asked there what it would do.
-    pub(crate) async fn examine(&self, targets: Targets, dial: DialOptions) -> Vec<Finding> {
+    pub(crate) async fn examine(
+        &self,
+        targets: Targets,
+        path: ReturnPath,
+        dial: DialOptions,
+    ) -> Vec<Finding> {
         let examined = match self.netns.place.present() {
-            Ok(namespace) => namespace.run(async move || selfcheck::examine(&targets, &dial).await).await,
+            Ok(namespace) => {
+                namespace.run(async move || selfcheck::examine(&targets, &path, &dial).await).await
+            }
             Err(gone) => Err(gone),
         };
         // The follower has said so already, and will say when it is back.
@@ -74,7 +82,7 @@ impl Elsewhere {
 struct Inside {
     found: Found,
     namespace: Namespace,
-    lease: Option<Lease>,
+    leases: Vec<Lease>,
 }
 
 impl Inside {
@@ -94,23 +102,22 @@ impl Inside {
 
         let settings = Arc::clone(settings);
         let mut lent = std::mem::replace(console, Console::silent());
-        let (lent, lease) = namespace
+        let (lent, leases) = namespace
             .run(async move || {
-                let lease = daemon::set_up(&settings, &mut lent).await;
-                (lent, lease)
+                let leases = daemon::set_up(&settings, &mut lent).await;
+                (lent, leases)
             })
             .await
             .map_err(|NamespaceGone| Failure::new(Exit::Software, "setting up the return path panicked"))?;
         *console = lent;
-        Ok(Self { found, namespace, lease: lease? })
+        Ok(Self { found, namespace, leases: leases? })
     }
 
     /// Gives the return path up, unless another instance uses it.
     async fn release(self) {
-        if let Some(lease) = self.lease {
-            // Fails if the release panicked, which was printed then.
-            self.namespace.run(async move || daemon::clean_up(Some(lease)).await).await.ok();
-        }
+        let leases = self.leases;
+        // Fails if the release panicked, which was printed then.
+        self.namespace.run(async move || return_path::release(leases).await).await.ok();
     }
 }
 

@@ -1,0 +1,135 @@
+//! The command line of the gateway itself.
+
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use ipnet::IpNet;
+use mmproxy_forwarder::{AllowedTarget, parse_network};
+use mmproxy_routing::Families;
+
+use super::ReturnPathArgs;
+use super::values::{Routing, SourceArg, SourceKind, SourcePortArg, address, duration, target_v4, target_v6};
+use crate::target_netns::TargetNetnsArgs;
+
+/// The gateway: the original mmproxy's flags and a few more.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// File with the load balancers' networks, one per line; `#` and `;` start comments
+    #[arg(
+        short = 'a',
+        long,
+        alias = "allowed-networks",
+        value_name = "FILE",
+        help_heading = "Who may connect"
+    )]
+    pub(crate) allowed_subnets: Vec<PathBuf>,
+
+    /// Network or address of a load balancer that may connect; repeatable
+    #[arg(long, value_name = "CIDR", value_parser = parse_network, help_heading = "Who may connect")]
+    pub(crate) allow: Vec<IpNet>,
+
+    /// Kinds of client address a header may claim although they are refused by default; repeatable
+    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',', help_heading = "Who may connect")]
+    pub(crate) allow_source: Vec<SourceKind>,
+
+    /// Address and port to listen on, such as `0.0.0.0:2222` or `[::]:2222`; repeatable
+    #[arg(short, long, value_name = "ADDR:PORT", required = true, value_parser = address)]
+    pub(crate) listen: Vec<SocketAddr>,
+
+    /// Take connections to other addresses and ports too, which a TPROXY rule sends here
+    #[arg(long)]
+    pub(crate) listen_transparent: bool,
+
+    #[command(flatten)]
+    pub(crate) targets: TargetArgs,
+
+    /// Connect to the destination that the header names, if --allow-target allows it
+    ///
+    /// -4 and -6 are then the targets of connections whose header names none, such as health checks.
+    #[arg(long, requires = "allow_target")]
+    pub(crate) target_from_header: bool,
+
+    /// Destination that a header may name, such as `10.0.0.5:22`, `10.0.0.0/24:20000-20100` or `[2001:db8::5]:22`; repeatable
+    #[arg(long, value_name = "CIDR[:PORTS]", requires = "target_from_header")]
+    pub(crate) allow_target: Vec<AllowedTarget>,
+
+    /// Where the client's address comes from: a `header`, without which a connection is refused, or the `peer` itself
+    #[arg(
+        long,
+        value_enum,
+        default_value = "header",
+        value_name = "WHERE",
+        help_heading = "Who may connect"
+    )]
+    pub(crate) source: SourceArg,
+
+    #[command(flatten)]
+    pub(crate) path: ReturnPathArgs,
+
+    #[command(flatten)]
+    pub(crate) netns: TargetNetnsArgs,
+
+    /// Whether to install the return path (and remove it at the end), only look at it, or leave it alone
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHAT", help_heading = "Return path")]
+    pub(crate) routing: Routing,
+
+    /// Source port of the connection to the target
+    ///
+    /// `keep` the client's port or refuse; `prefer` it and fall back to another where it is taken; or always take
+    /// an `ephemeral` one.
+    #[arg(long, value_enum, default_value = "prefer", value_name = "POLICY", help_heading = "Connections")]
+    pub(crate) source_port: SourcePortArg,
+
+    /// The same as --source-port keep
+    #[arg(short = 'P', long, conflicts_with = "source_port", help_heading = "Connections")]
+    pub(crate) force_real_client_port: bool,
+
+    /// How long a load balancer may take to send its whole header, from accept; at least 3s
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, help_heading = "Connections")]
+    pub(crate) header_timeout: Duration,
+
+    /// How long the target may take to accept a connection
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, help_heading = "Connections")]
+    pub(crate) connect_timeout: Duration,
+
+    /// How long sessions may go on after SIGTERM or SIGINT
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Connections")]
+    pub(crate) drain: Duration,
+
+    /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65535), help_heading = "Connections")]
+    pub(crate) backlog: u32,
+
+    /// Print only what is wrong and the addresses listened on
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Log what happens inside each session too
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// Where connections go.
+#[derive(Args, Clone, Copy, Debug)]
+#[group(multiple = true)]
+pub(crate) struct TargetArgs {
+    /// Target for IPv4 clients
+    #[arg(short = '4', long, value_name = "IPV4:PORT", value_parser = target_v4)]
+    pub(crate) target_v4: Option<SocketAddrV4>,
+
+    /// Target for IPv6 clients
+    #[arg(short = '6', long, value_name = "[IPV6]:PORT", value_parser = target_v6)]
+    pub(crate) target_v6: Option<SocketAddrV6>,
+}
+
+impl TargetArgs {
+    /// The families that targets are given for; both where none is given.
+    pub(crate) const fn families(self) -> Families {
+        match (self.target_v4, self.target_v6) {
+            (None, None) => Families::BOTH,
+            (v4, v6) => Families { v4: v4.is_some(), v6: v6.is_some() },
+        }
+    }
+}
