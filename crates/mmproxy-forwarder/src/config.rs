@@ -16,6 +16,10 @@ use crate::netns::TargetNamespace;
 use crate::own::{AddressProvider, OwnAddresses};
 use crate::policy::SourcePolicy;
 
+mod relay;
+
+pub use relay::{RelayOptions, SpliceUse};
+
 /// Everything a [`Gateway`](crate::Gateway) is told before it serves.
 ///
 /// Starts with the defaults named at each setter; a setter refuses what cannot work.
@@ -26,6 +30,7 @@ pub struct GatewayConfig {
     pub(crate) client_from: ClientFrom,
     pub(crate) sources: SourcePolicy,
     pub(crate) dial: DialOptions,
+    pub(crate) relay: RelayOptions,
     pub(crate) decode: DecodeOptions,
     pub(crate) header_timeout: Duration,
     pub(crate) drain: Duration,
@@ -43,6 +48,7 @@ impl GatewayConfig {
             client_from: ClientFrom::Header,
             sources: SourcePolicy::new(),
             dial: DialOptions::new(),
+            relay: RelayOptions::new(),
             decode: DecodeOptions::default(),
             header_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(10),
@@ -69,6 +75,13 @@ impl GatewayConfig {
     #[must_use]
     pub fn dial(mut self, options: DialOptions) -> Self {
         self.dial = options;
+        self
+    }
+
+    /// How bytes are moved. Default: [`RelayOptions::new`].
+    #[must_use]
+    pub fn relay(mut self, options: RelayOptions) -> Self {
+        self.relay = options;
         self
     }
 
@@ -112,8 +125,8 @@ impl GatewayConfig {
 
     /// Where this host's own addresses come from. Default: [`OwnAddresses::of_this_host`].
     ///
-    /// Asked when the gateway starts and later while connections come, every two seconds at most, from a
-    /// thread of the runtime: it must not block for long.
+    /// Asked when the gateway starts and later while connections come, every two seconds and listener at most, from
+    /// a thread of the runtime: it must not block for long.
     #[must_use]
     pub fn own_addresses(
         mut self,
@@ -132,6 +145,7 @@ impl fmt::Debug for GatewayConfig {
             .field("client_from", &self.client_from)
             .field("sources", &self.sources)
             .field("dial", &self.dial)
+            .field("relay", &self.relay)
             .field("decode", &self.decode)
             .field("header_timeout", &self.header_timeout)
             .field("drain", &self.drain)

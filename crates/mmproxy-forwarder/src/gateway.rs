@@ -1,22 +1,22 @@
 //! The gateway: serves listeners, ends in order.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::addr::{ClaimedSource, PeerAddr, SpoofSource};
 use crate::config::GatewayConfig;
-use crate::error::{AdmissionRefused, ServeError, SessionError};
-use crate::observer::{Observer, OwnAddressesStale};
-use crate::own::{OwnAddresses, OwnCache};
+use crate::error::ServeError;
+use crate::observer::Observer;
+use crate::own::OwnCache;
+use crate::places::Places;
 use crate::rate::RateLimited;
-use crate::report::SessionId;
-use crate::session::{self, Accepted};
-use crate::tcp::listen::{Acceptor, Listener};
+use crate::session;
+use crate::tcp::accept::Acceptor;
+use crate::tcp::listen::Listener;
+use crate::worker::Worker;
 
 /// Takes connections with a PROXY header and hands each to a target from its client's address.
 ///
@@ -35,13 +35,11 @@ impl Gateway {
     pub fn new(config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
         let own = OwnCache::new(Arc::clone(&config.own_addresses), Instant::now())
             .map_err(ServeError::OwnAddresses)?;
-        let places = config.max_sessions.get().min(Semaphore::MAX_PERMITS);
         let shared = Shared {
             observer: Arc::new(observer),
             own,
             stale: Mutex::new(RateLimited::per_minute()),
-            places: Arc::new(Semaphore::new(places)),
-            sessions: AtomicU64::new(0),
+            places: Places::new(config.max_sessions),
             config,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -53,7 +51,8 @@ impl Gateway {
     /// the last session has been reported. Dropping the future stops at once: sessions are reset, and reported as
     /// long as the runtime lives.
     ///
-    /// Several listeners: one call each, on clones.
+    /// Several listeners, also of one address ([`Listener::share`]): one call each, on clones. What sessions use while
+    /// they live belongs to the call, so calls on different threads do not wait for each other.
     ///
     /// # Errors
     ///
@@ -61,47 +60,54 @@ impl Gateway {
     /// [`ServeError::Register`] when the runtime cannot watch it.
     pub async fn serve(&self, listener: Listener, shutdown: &Shutdown) -> Result<Drained, ServeError> {
         let address = listener.local_addr();
-        let acceptor =
-            Acceptor::new(listener).map_err(|error| ServeError::Register { listener: address, error })?;
-        // Every session holds a receiver: the sender tells them to end and knows when the last one is gone.
-        let (cut, _) = watch::channel(false);
+        let acceptor = Acceptor::new(listener, self.shared.config.dial.keepalive)
+            .map_err(|error| ServeError::Register { listener: address, error })?;
+        let worker = Serving(Worker::new(Arc::clone(&self.shared)));
         let served = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Drain) => Ok(()),
-            error = self.accept_forever(acceptor, &cut) => {
+            error = worker.accept_forever(acceptor) => {
                 Err(ServeError::Listener { listener: address, error })
             }
         };
-        self.shared.observer.accept_stopped(address, cut.receiver_count());
-        let drained = self.drain(shutdown, &cut).await;
+        self.shared.observer.accept_stopped(address, worker.0.sessions());
+        let drained = worker.drain(shutdown).await;
         served.map(|()| drained)
     }
+}
 
-    async fn accept_forever(&self, mut acceptor: Acceptor, cut: &watch::Sender<bool>) -> io::Error {
+/// A worker whose sessions end with it.
+struct Serving(Arc<Worker>);
+
+impl Serving {
+    async fn accept_forever(&self, mut acceptor: Acceptor) -> io::Error {
+        let observer = &*self.0.gateway.observer;
         loop {
-            match acceptor.accept(&*self.shared.observer).await {
-                Ok((stream, peer)) => {
-                    let listener = acceptor.reached_by(&stream);
-                    let accepted = Accepted { stream, peer, listener, at: tokio::time::Instant::now() };
-                    tokio::spawn(session::run(Arc::clone(&self.shared), accepted, cut.subscribe()));
-                }
+            match acceptor.accept(observer).await {
+                Ok(accepted) => self.0.spawn(|seat| session::run(seat, accepted)),
                 Err(error) => return error,
             }
         }
     }
 
-    async fn drain(&self, shutdown: &Shutdown, cut: &watch::Sender<bool>) -> Drained {
-        let open = cut.receiver_count();
+    async fn drain(&self, shutdown: &Shutdown) -> Drained {
+        let open = self.0.sessions();
         tokio::select! {
             biased;
-            () = cut.closed() => {}
+            () = self.0.emptied() => {}
             () = shutdown.reached(Phase::Cut) => {}
-            () = sleep(self.shared.config.drain) => {}
+            () = sleep(self.0.gateway.config.drain) => {}
         }
-        let left = cut.receiver_count();
-        cut.send_replace(true);
-        cut.closed().await;
+        let left = self.0.sessions();
+        self.0.cut();
+        self.0.emptied().await;
         Drained { finished: open.saturating_sub(left), cut: left }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.cut();
     }
 }
 
@@ -168,47 +174,16 @@ enum Phase {
 pub(crate) struct Shared {
     pub(crate) config: GatewayConfig,
     pub(crate) observer: Arc<dyn Observer>,
-    own: OwnCache,
+    pub(crate) places: Places,
+    /// As of the start; each worker keeps it current for itself.
+    pub(crate) own: OwnCache,
     stale: Mutex<RateLimited>,
-    places: Arc<Semaphore>,
-    sessions: AtomicU64,
 }
 
 impl Shared {
-    /// Whether `peer` may speak PROXY, and whether there is room: asked before one byte of it is read.
-    pub(crate) fn admit(&self, peer: PeerAddr) -> Result<OwnedSemaphorePermit, AdmissionRefused> {
-        if !self.config.allowed.contains(peer.ip()) {
-            return Err(AdmissionRefused::NotAllowed(peer));
-        }
-        let limit = self.config.max_sessions.get();
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| AdmissionRefused::SessionLimit { limit })
-    }
-
-    /// Decides on an announced client: neither this host's addresses nor those of the target's namespace, where that
-    /// is another one, may be spoofed.
-    pub(crate) fn authorise(&self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
-        let policy = &self.config.sources;
-        let source = policy.authorise(claimed, &self.current(self.own.at(Instant::now())))?;
-        if let Some(target) = &self.config.dial.namespace {
-            let namespace = target.present()?;
-            policy.authorise(claimed, &self.current(namespace.own_addresses()))?;
-        }
-        Ok(source)
-    }
-
-    /// The addresses a cache answered with, recent enough to refuse them as clients; a failure is told.
-    fn current(&self, (own, failed): (Arc<OwnAddresses>, Option<io::Error>)) -> Arc<OwnAddresses> {
-        if let Some(error) = failed {
-            let admitted = self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
-            if let Some(held_back) = admitted {
-                self.observer.own_addresses_stale(&OwnAddressesStale { error: &error, held_back });
-            }
-        }
-        own
-    }
-
-    pub(crate) fn next_id(&self) -> SessionId {
-        SessionId(self.sessions.fetch_add(1, Ordering::Relaxed) + 1)
+    /// Whether stale addresses should be told now, and how often they were not.
+    pub(crate) fn stale_admitted(&self) -> Option<u64> {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
     }
 }
 

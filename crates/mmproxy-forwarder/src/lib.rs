@@ -41,11 +41,14 @@ mod gateway;
 mod netns;
 mod observer;
 mod own;
+mod places;
 mod policy;
 mod rate;
 mod report;
 mod session;
+mod sys;
 mod tcp;
+mod worker;
 
 pub use addr::{
     ClaimedSource, Family, PeerAddr, SpoofSource, TargetAddr, TargetInvalid, TargetProblem, Targets,
@@ -54,8 +57,8 @@ pub use addr::{
 pub use allowlist::{AllowList, AllowListError, Mistake, NetworkProblem, parse_network};
 pub use choice::{ClientFrom, TargetChoice};
 pub use config::{
-    DialOptions, GatewayConfig, Keepalive, KeepaliveInvalid, SourcePort, SourcePortUnknown, TimeoutTooShort,
-    sessions_within,
+    DialOptions, GatewayConfig, Keepalive, KeepaliveInvalid, RelayOptions, SourcePort, SourcePortUnknown,
+    SpliceUse, TimeoutTooShort, sessions_within,
 };
 pub use destination::{
     AllowedTarget, AllowedTargetProblem, AllowedTargets, ClaimedDestination, DestinationRefused,

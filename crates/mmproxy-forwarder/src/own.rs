@@ -88,6 +88,13 @@ impl OwnCache {
         Ok(Self { provider, last: Mutex::new(Last { asked: now, own }) })
     }
 
+    /// Another cache, for another thread, that starts with the last answer of this one.
+    pub(crate) fn fork(&self) -> Self {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = Last { asked: last.asked, own: Arc::clone(&last.own) };
+        Self { provider: Arc::clone(&self.provider), last: Mutex::new(last) }
+    }
+
     /// The addresses as of at most [`MAX_AGE`] before `now`.
     ///
     /// When the provider fails, the last known addresses are returned beside the error: they are nearly

@@ -1,63 +1,43 @@
 //! One session, from `accept(2)` to its report.
 
 use std::future::pending;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::addr::PeerAddr;
 use crate::choice::ClientFrom;
 use crate::error::SessionError;
-use crate::gateway::Shared;
 use crate::netns::{Lifeline, NamespaceGone};
 use crate::observer::{Observer, SessionEstablished, SessionOpened};
 use crate::report::{CloseReason, OPENING_LEN, SessionReport};
+use crate::tcp::accept::Accepted;
 use crate::tcp::header::{Announcement, HeaderReadError};
 use crate::tcp::relay::Traffic;
-use crate::tcp::socket::{Socket, set_options};
+use crate::tcp::socket::Socket;
 use crate::tcp::{dial, header, relay};
+use crate::worker::Seat;
 
-/// A connection as it was accepted.
-pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: PeerAddr,
-    pub(crate) listener: SocketAddr,
-    pub(crate) at: Instant,
-}
-
-/// Runs one session and reports it; `cut` ends it early once it says `true` or its sender is gone.
-pub(crate) async fn run(gateway: Arc<Shared>, accepted: Accepted, mut cut: watch::Receiver<bool>) {
-    let mut ledger = Ledger::open(&gateway, &accepted);
-    let peer = Socket::new(accepted.stream);
-    let ended = tokio::select! {
-        // A session that has just finished is not cut.
-        biased;
-        ended = flow(&gateway, peer, &mut ledger) => Some(ended),
-        _ = cut.wait_for(|cut| *cut) => None,
-    };
-    match ended {
-        Some(Ok(())) => ledger.close(CloseReason::Finished, None),
-        Some(Err(error)) => ledger.close(error.reason(), Some(error)),
-        None => ledger.close(CloseReason::Drained, None),
+/// Runs one session and reports it. Dropping the future cuts the session.
+pub(crate) async fn run(seat: Seat, accepted: Accepted) {
+    let mut ledger = Ledger::open(seat, &accepted);
+    match flow(accepted.stream, &mut ledger).await {
+        Ok(()) => ledger.close(CloseReason::Finished, None),
+        Err(error) => ledger.close(error.reason(), Some(error)),
     }
 }
 
 /// The steps of a session. Returning early, or being dropped, resets every connection it has.
-async fn flow(gateway: &Shared, peer: Socket, ledger: &mut Ledger) -> Result<(), SessionError> {
-    let config = &gateway.config;
+async fn flow(stream: std::net::TcpStream, ledger: &mut Ledger) -> Result<(), SessionError> {
+    let worker = Arc::clone(&ledger.seat.worker);
+    let config = &worker.gateway.config;
     ledger.tell_opened();
 
-    let _place = gateway.admit(ledger.report.peer)?;
-    // Not inherited from the listener: connections that wait in the backlog before the gateway serves would
-    // miss them.
-    set_options(&SockRef::from(&*peer), config.dial.keepalive).map_err(HeaderReadError::Read)?;
+    let peer = Socket::new(TcpStream::from_std(stream).map_err(HeaderReadError::Read)?);
+    ledger.seat.admit(ledger.report.peer)?;
     let mut payload = BytesMut::new();
     let announced = match config.client_from {
         ClientFrom::Peer => Announcement::of_peer(ledger.report.peer),
@@ -79,7 +59,7 @@ async fn flow(gateway: &Shared, peer: Socket, ledger: &mut Ledger) -> Result<(),
 
     let dialed = match announced.client {
         Some(claimed) => {
-            let source = gateway.authorise(claimed)?;
+            let source = worker.authorise(claimed)?;
             let target = config.targets.of_client(source, announced.destination)?;
             ledger.report.target = Some(target);
             dial::connect_spoofed(source, target, &config.dial).await?
@@ -118,7 +98,7 @@ async fn outlived(lifeline: Option<Lifeline>, drain: Duration) {
 /// The report in the making. Tells the observer exactly once, also when the session panics or its task is
 /// dropped.
 struct Ledger {
-    observer: Arc<dyn Observer>,
+    seat: Seat,
     opened: Instant,
     report: SessionReport,
     traffic: Traffic,
@@ -126,19 +106,24 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn open(gateway: &Shared, accepted: &Accepted) -> Self {
+    fn open(seat: Seat, accepted: &Accepted) -> Self {
+        let id = seat.worker.gateway.places.next_id();
         Self {
-            observer: Arc::clone(&gateway.observer),
-            opened: accepted.at,
-            report: SessionReport::new(gateway.next_id(), accepted.peer, accepted.listener),
+            seat,
+            opened: Instant::now(),
+            report: SessionReport::new(id, accepted.peer, accepted.listener),
             traffic: Traffic::default(),
             told: false,
         }
     }
 
+    fn observer(&self) -> &dyn Observer {
+        &*self.seat.worker.gateway.observer
+    }
+
     fn tell_opened(&self) {
         let SessionReport { id, peer, listener, .. } = self.report;
-        self.observer.session_opened(&SessionOpened { id, peer, listener });
+        self.observer().session_opened(&SessionOpened { id, peer, listener });
     }
 
     fn keep_opening(&mut self, bytes: &[u8]) {
@@ -157,7 +142,7 @@ impl Ledger {
         self.report.bound = Some(dialed.bound);
         self.report.client_port = dialed.client_port;
         if let Some(target) = self.report.target {
-            self.observer.session_established(&SessionEstablished {
+            self.observer().session_established(&SessionEstablished {
                 id: self.report.id,
                 peer: self.report.peer,
                 claimed: self.report.claimed,
@@ -179,7 +164,7 @@ impl Ledger {
         self.report.total_time = self.opened.elapsed();
         self.report.reason = reason;
         self.report.error = error;
-        self.observer.session_closed(&self.report);
+        self.observer().session_closed(&self.report);
     }
 }
 

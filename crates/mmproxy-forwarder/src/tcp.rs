@@ -1,5 +1,6 @@
 //! TCP: accept, header, dial, relay.
 
+pub(crate) mod accept;
 pub(crate) mod dial;
 mod direction;
 pub(crate) mod header;

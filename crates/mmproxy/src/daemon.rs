@@ -18,9 +18,11 @@ use crate::log::{self, SessionLog};
 use crate::privileges;
 use crate::resolve::{self, Settings};
 use crate::return_path;
+use crate::runtime;
 use crate::selfcheck::{self, Finding, Step};
 use crate::signals::Signals;
 use crate::target_netns::Elsewhere;
+use crate::workers::Workers;
 
 /// `mmproxy` without a command: runs until SIGTERM or SIGINT.
 pub(crate) fn main(args: &RunArgs) -> Result<Exit, Failure> {
@@ -41,29 +43,35 @@ pub(crate) enum Until {
 /// Runs a gateway to its clean end in the network namespace of the calling thread.
 pub(crate) fn run(settings: &Settings, console: &mut Console, until: Until) -> Result<(), Failure> {
     privileges::require_spoofing()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Software, error))?;
-    runtime.block_on(async {
+    runtime::block_on(async {
         let listeners = bind(settings)?;
+        let workers =
+            Workers::start(settings.workers).map_err(|error| Failure::new(Exit::Unavailable, error))?;
         // From here on a signal must not end the process before it has cleaned up.
         let stop = Stop::new(until)?;
         let held = Held::set_up(settings, console).await?;
         let served = async {
             announce(&held, settings, console).await;
-            serve(settings, listeners, console, stop).await
+            serve(settings, listeners, &workers, console, stop).await
         }
         .await;
         held.clean_up().await;
         served
-    })
+    })?
 }
 
-/// Binds every listener before anything of the host is changed.
-fn bind(settings: &Settings) -> Result<Vec<Listener>, Failure> {
+/// Binds, before anything of the host is changed, a listener per address and worker: one list for each address.
+fn bind(settings: &Settings) -> Result<Vec<Vec<Listener>>, Failure> {
     let bind = if settings.listen_transparent { Listener::bind_transparent } else { Listener::bind };
-    settings.listen.iter().map(|address| bind(*address, settings.backlog).map_err(not_bound)).collect()
+    let bind_all = |address: &SocketAddr| {
+        // Alone at first: who has the address already is noticed.
+        let mut listeners = vec![bind(*address, settings.backlog)?];
+        for _ in 1..settings.workers.get() {
+            listeners.push(listeners[0].share(settings.backlog)?);
+        }
+        Ok(listeners)
+    };
+    settings.listen.iter().map(|address| bind_all(address).map_err(not_bound)).collect()
 }
 
 /// The return path, held for this run where the targets are.
@@ -142,21 +150,24 @@ async fn announce(held: &Held, settings: &Settings, console: &mut Console) {
     }
 }
 
-/// Serves on every listener until told to stop or one breaks, and ends the others with it.
+/// Serves on every listener, each on a worker, until told to stop or one breaks, and ends the others with it.
 async fn serve(
     settings: &Settings,
-    listeners: Vec<Listener>,
+    listeners: Vec<Vec<Listener>>,
+    workers: &Workers,
     console: &mut Console,
     mut stop: Stop,
 ) -> Result<(), Failure> {
     let gateway = Gateway::new(settings.gateway.clone(), SessionLog::new())
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|shared| shared[0].local_addr()).collect();
     let shutdown = Shutdown::new();
     let mut serving = JoinSet::new();
-    for listener in listeners {
-        let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
-        serving.spawn(async move { gateway.serve(listener, &shutdown).await });
+    for shared in listeners {
+        for (listener, worker) in shared.into_iter().zip(workers.handles()) {
+            let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
+            serving.spawn_on(async move { gateway.serve(listener, &shutdown).await }, worker);
+        }
     }
     for address in &addresses {
         console.always(format_args!("[+] Listening on {address}"));

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,12 +18,15 @@ use crate::exit::{Exit, Failure};
 use crate::return_path::{self, ReturnPath, Served};
 use crate::runtime;
 use crate::target_netns::TargetNetns;
+use crate::workers::available_cores;
 
 /// What the gateway runs on.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) backlog: u32,
+    /// Threads that serve.
+    pub(crate) workers: NonZeroUsize,
     pub(crate) listen_transparent: bool,
     pub(crate) gateway: GatewayConfig,
     /// For the self-check: the same as the gateway's.
@@ -56,6 +60,10 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         .source_port(source_port(args))
         .namespace(target_netns.as_ref().map(|netns| netns.place.clone()));
     let dial = return_path::mark(dial, &return_path);
+    let workers = match args.workers {
+        Some(number) => NonZeroUsize::new(number.into()).unwrap_or(NonZeroUsize::MIN),
+        None => available_cores(),
+    };
     let gateway = GatewayConfig::new(allowed.clone(), targets.clone())
         .client_from(match args.source {
             SourceArg::Header => ClientFrom::Header,
@@ -68,10 +76,11 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         .header_timeout(args.header_timeout)
         .map_err(|error| too_short("--header-timeout", error))?
         .drain(args.drain)
-        .max_sessions(sessions_within(descriptors));
+        .max_sessions(sessions_within(beside(workers, args.listen.len(), descriptors)));
     Ok(Settings {
         listen: args.listen.clone(),
         backlog: args.backlog,
+        workers,
         listen_transparent: args.listen_transparent,
         gateway,
         targets,
@@ -115,6 +124,12 @@ fn return_path(args: &RunArgs, targets: &TargetChoice) -> Result<ReturnPath, Fai
     let chosen = runtime::block_on(ReturnPath::choose(args.path, served))??;
     chosen.refuse_unfit()?;
     Ok(chosen)
+}
+
+/// What is left of `descriptors` beside those of the workers: a listener for each address, and the runtime's three.
+fn beside(workers: NonZeroUsize, addresses: usize, descriptors: u64) -> u64 {
+    let taken = workers.get().saturating_mul(addresses.saturating_add(3));
+    descriptors.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX))
 }
 
 fn target_choice(args: &RunArgs) -> Result<TargetChoice, Failure> {

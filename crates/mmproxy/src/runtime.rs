@@ -1,4 +1,5 @@
-//! A runtime for commands that ask the kernel a question and end.
+//! The runtime of the main thread: for commands that ask the kernel a question and end, and for whatever the
+//! gateway does beside serving.
 
 use std::future::Future;
 

@@ -79,6 +79,24 @@ fn an_address_that_cannot_be_listened_on_is_69_and_nothing_was_changed() {
     });
 }
 
+/// Several workers share an address; another gateway must not slip in among them.
+#[test]
+fn a_second_gateway_on_an_address_is_69_however_many_workers_either_has() {
+    isolated(|| {
+        let net = Topology::new();
+        let target = Target::listen(&net.gateway, addr("127.0.0.1:0"));
+        for (workers, others) in [("1", "1"), ("2", "1"), ("1", "2"), ("3", "3")] {
+            let first = Gateway::before(&net, &target).with(["--workers", workers]).start();
+            let second = Gateway::before(&net, &target).with(["--workers", others]).listen(first.listening());
+            second.run().expect_code(69).expect_text(&["cannot listen on", &first.listening().to_string()]);
+            let downstream =
+                Balancer::of(&net).announce(first.address(Family::V4), &header(Version::V2, Family::V4), b"");
+            talk(&downstream, &target.accept());
+            first.stop();
+        }
+    });
+}
+
 /// The program where an ordinary user may run it: cargo's folder may be in somebody's home.
 fn public_copy() -> String {
     let copy = scratch().join("mmproxy");

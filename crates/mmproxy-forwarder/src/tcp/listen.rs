@@ -1,27 +1,19 @@
-//! Listening, and accepting in a loop that no peer can end.
+//! Sockets that listen, one or several on an address.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
-
-use crate::addr::{PeerAddr, unmapped};
-use crate::errno;
-use crate::observer::{AcceptPaused, Observer};
-use crate::rate::RateLimited;
 
 /// A socket that listens and is not served yet.
 ///
 /// Made before a runtime exists or privileges are dropped, or handed over by another process.
 #[derive(Debug)]
 pub struct Listener {
-    socket: StdListener,
-    address: SocketAddr,
+    pub(super) socket: StdListener,
+    pub(super) address: SocketAddr,
     /// Accepted connections have local addresses of their own, not `address`.
-    transparent: bool,
+    pub(super) transparent: bool,
 }
 
 impl Listener {
@@ -55,13 +47,32 @@ impl Listener {
     pub fn bind_transparent(address: SocketAddr, backlog: u32) -> Result<Self, BindError> {
         let listening = || {
             let socket = Self::socket(address)?;
-            match address {
-                SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-                SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
-            }
+            set_transparent(&socket, address)?;
             Self::listen(socket, address, backlog, true)
         };
         listening().map_err(|error| BindError { address, error })
+    }
+
+    /// One more listener on the same address, for another thread: the kernel gives each connection to one of them, by
+    /// a hash of its addresses and ports (`SO_REUSEPORT`).
+    ///
+    /// `self` was bound alone, so nobody else had the address then. From here on programs of the same user that ask
+    /// for `SO_REUSEPORT` could join; another gateway does not, because it binds its first listener alone.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] with the address and what the kernel said.
+    pub fn share(&self, backlog: u32) -> Result<Self, BindError> {
+        let sharing = || {
+            SockRef::from(&self.socket).set_reuse_port(true)?;
+            let socket = Self::socket(self.address)?;
+            socket.set_reuse_port(true)?;
+            if self.transparent {
+                set_transparent(&socket, self.address)?;
+            }
+            Self::listen(socket, self.address, backlog, self.transparent)
+        };
+        sharing().map_err(|error| BindError { address: self.address, error })
     }
 
     /// Takes over a listening socket, for example one that a service manager passed (`LISTEN_FDS`).
@@ -110,6 +121,13 @@ impl Listener {
     }
 }
 
+fn set_transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true),
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true),
+    }
+}
+
 impl From<Listener> for StdListener {
     fn from(listener: Listener) -> Self {
         listener.socket
@@ -127,125 +145,10 @@ pub struct BindError {
     pub error: io::Error,
 }
 
-/// A listener in the hands of the runtime.
-pub(crate) struct Acceptor {
-    listener: TcpListener,
-    address: SocketAddr,
-    transparent: bool,
-    pauses: RateLimited,
-}
-
-impl Acceptor {
-    /// # Errors
-    ///
-    /// The runtime cannot watch the socket.
-    pub(crate) fn new(listener: Listener) -> io::Result<Self> {
-        Ok(Self {
-            listener: TcpListener::from_std(listener.socket)?,
-            address: listener.address,
-            transparent: listener.transparent,
-            pauses: RateLimited::per_minute(),
-        })
-    }
-
-    /// The address that the peer of `stream` connected to.
-    pub(crate) fn reached_by(&self, stream: &TcpStream) -> SocketAddr {
-        let own = self.transparent.then(|| stream.local_addr().ok()).flatten();
-        own.map_or(self.address, unmapped)
-    }
-
-    /// The next connection, however many fail before it. Can be dropped and called again.
-    ///
-    /// # Errors
-    ///
-    /// The listener itself is unusable, for good.
-    pub(crate) async fn accept(&mut self, observer: &dyn Observer) -> io::Result<(TcpStream, PeerAddr)> {
-        let mut lost = 0;
-        loop {
-            let error = match self.listener.accept().await {
-                Ok((stream, address)) => return Ok((stream, PeerAddr::new(address))),
-                Err(error) => error,
-            };
-            match Trouble::of(&error) {
-                Trouble::Connection if lost < LOST_IN_A_ROW => lost += 1,
-                // Trying again at once would spin: a connection that could not be accepted for want of a
-                // descriptor is still in the backlog.
-                Trouble::Connection | Trouble::Machine => {
-                    self.tell_paused(&error, observer);
-                    sleep(PAUSE).await;
-                }
-                Trouble::Listener => return Err(error),
-            }
-        }
-    }
-
-    fn tell_paused(&mut self, error: &io::Error, observer: &dyn Observer) {
-        if let Some(held_back) = self.pauses.admit(Instant::now()) {
-            observer.accept_paused(&AcceptPaused { listener: self.address, error, held_back });
-        }
-    }
-}
-
-/// What a failed `accept(2)` is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    /// One connection: the next one is unaffected.
-    Connection,
-    /// Out of something, or unheard of: wait, then go on.
-    Machine,
-    /// The listener: no accept can succeed any more.
-    Listener,
-}
-
-impl Trouble {
-    fn of(error: &io::Error) -> Self {
-        if errno::is_no_listener(error) {
-            Self::Listener
-        } else if errno::is_lost_connection(error) {
-            Self::Connection
-        } else {
-            Self::Machine
-        }
-    }
-}
-
-/// Pause after a failed accept: short against a connection time-out, long against the time that closing a
-/// session takes.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// So many connections lost without one accepted are no accident of the network any more.
-const LOST_IN_A_ROW: u32 = 100;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::libc;
-
-    #[test]
-    fn only_a_broken_listener_ends_the_loop() {
-        for errno in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK] {
-            assert_eq!(Trouble::of(&errno::os(errno)), Trouble::Listener);
-        }
-        // accept(2): "network errors … should be treated like EAGAIN by retrying".
-        for errno in [
-            libc::ECONNABORTED,
-            libc::EPROTO,
-            libc::ENETDOWN,
-            libc::ENOPROTOOPT,
-            libc::EHOSTDOWN,
-            libc::ENONET,
-            libc::EHOSTUNREACH,
-            libc::ENETUNREACH,
-            libc::EPERM,
-            libc::EINTR,
-        ] {
-            assert_eq!(Trouble::of(&errno::os(errno)), Trouble::Connection);
-        }
-        // The last one: an error nobody thought of neither ends the service nor spins.
-        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ENOSPC, libc::EXFULL] {
-            assert_eq!(Trouble::of(&errno::os(errno)), Trouble::Machine);
-        }
-    }
+    use std::net::TcpStream;
 
     #[test]
     fn an_address_in_use_is_named() {
@@ -256,16 +159,25 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_ipv6_listener_takes_ipv4_as_well() {
-        let listener = Listener::bind("[::]:0".parse().unwrap(), Listener::BACKLOG).expect("a free port");
-        let port = listener.local_addr().port();
-        let client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("IPv4 client");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut acceptor = Acceptor::new(listener).expect("registered");
-            let (_, peer) = acceptor.accept(&crate::observer::Unobserved).await.expect("a connection");
-            assert_eq!(peer.addr(), client.local_addr().unwrap());
-        });
+    fn listeners_that_share_an_address_share_its_connections_and_keep_everybody_else_out() {
+        let first = Listener::bind("127.0.0.1:0".parse().unwrap(), 1).expect("a free port");
+        let address = first.local_addr();
+        let group = [first.share(1).expect("another"), first.share(1).expect("a third"), first];
+        assert!(group.iter().all(|listener| listener.local_addr() == address));
+        // Another gateway begins like this one did.
+        let refused = Listener::bind(address, 1).expect_err("taken");
+        assert_eq!(refused.error.kind(), io::ErrorKind::AddrInUse);
+
+        // Connections go to all of them, including the one that was bound alone: each of 300 has a port of its own.
+        let mut counts = [0_u32; 3];
+        for _ in 0..300 {
+            let client = TcpStream::connect(address).unwrap();
+            // The handshake is done, so it is in one of the queues.
+            let taken = group.iter().position(|listener| listener.socket.accept().is_ok());
+            counts[taken.expect("a listener has it")] += 1;
+            drop(client);
+        }
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     }
 
     #[test]

@@ -15,3 +15,4 @@ mod namespace;
 mod relay;
 mod rig;
 mod spoofed;
+mod workers;

@@ -98,9 +98,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Connections")]
     pub(crate) drain: Duration,
 
-    /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn
+    /// Connections that may wait to be accepted, for each worker; the kernel caps it at net.core.somaxconn
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65535), help_heading = "Connections")]
     pub(crate) backlog: u32,
+
+    /// Threads that serve, each with a listener of its own on every address; by default one for each processor that
+    /// the process may run on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Connections")]
+    pub(crate) workers: Option<u16>,
 
     /// Print only what is wrong and the addresses listened on
     #[arg(short, long, conflicts_with = "verbose")]

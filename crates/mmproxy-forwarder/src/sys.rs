@@ -1,0 +1,5 @@
+//! System calls without a safe wrapper elsewhere: the only unsafe code of the workspace.
+
+#![allow(unsafe_code, reason = "calls into the kernel; each block says why it is sound")]
+
+pub(crate) mod watch;

@@ -1,0 +1,139 @@
+//! One listener at work: the state that its sessions use, which no other thread touches.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use crate::addr::{ClaimedSource, PeerAddr, SpoofSource};
+use crate::error::{AdmissionRefused, SessionError};
+use crate::gateway::Shared;
+use crate::observer::OwnAddressesStale;
+use crate::own::{OwnAddresses, OwnCache};
+
+/// What the sessions of one listener share.
+///
+/// Its locks are for embedders whose runtime moves tasks between threads. Where the listener has a thread of its own
+/// nobody else ever asks for them.
+pub(crate) struct Worker {
+    pub(crate) gateway: Arc<Shared>,
+    own: OwnCache,
+    sessions: Mutex<Slab<Option<AbortHandle>>>,
+    /// Hears of the last session.
+    empty: Notify,
+}
+
+impl Worker {
+    pub(crate) fn new(gateway: Arc<Shared>) -> Arc<Self> {
+        let own = gateway.own.fork();
+        Arc::new(Self { gateway, own, sessions: Mutex::default(), empty: Notify::new() })
+    }
+
+    /// Starts a session; it counts as one until its [`Seat`] is dropped.
+    pub(crate) fn spawn<F>(self: &Arc<Self>, session: impl FnOnce(Seat) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let key = self.lock().insert(None);
+        let seat = Seat { worker: Arc::clone(self), key, admitted: false };
+        let task = tokio::spawn(session(seat)).abort_handle();
+        // On a runtime with several threads it may have ended already. Its key is not another session's: only this
+        // method, called by one task, gives keys.
+        if let Some(handle) = self.lock().get_mut(key) {
+            *handle = Some(task);
+        }
+    }
+
+    /// Sessions that live.
+    pub(crate) fn sessions(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Ends every session, at its next turn.
+    pub(crate) fn cut(&self) {
+        self.lock().iter().filter_map(|(_, handle)| handle.as_ref()).for_each(AbortHandle::abort);
+    }
+
+    /// Returns when no session lives.
+    pub(crate) async fn emptied(&self) {
+        while self.sessions() > 0 {
+            self.empty.notified().await;
+        }
+    }
+
+    /// Decides on an announced client: neither this host's addresses nor those of the target's namespace, where that
+    /// is another one, may be spoofed.
+    pub(crate) fn authorise(&self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
+        let config = &self.gateway.config;
+        let source = config.sources.authorise(claimed, &self.current(self.own.at(Instant::now())))?;
+        if let Some(target) = &config.dial.namespace {
+            let namespace = target.present()?;
+            config.sources.authorise(claimed, &self.current(namespace.own_addresses()))?;
+        }
+        Ok(source)
+    }
+
+    /// The addresses a cache answered with, recent enough to refuse them as clients; a failure is told.
+    fn current(&self, (own, failed): (Arc<OwnAddresses>, Option<io::Error>)) -> Arc<OwnAddresses> {
+        if let Some(error) = failed
+            && let Some(held_back) = self.gateway.stale_admitted()
+        {
+            self.gateway.observer.own_addresses_stale(&OwnAddressesStale { error: &error, held_back });
+        }
+        own
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Option<AbortHandle>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+/// A session's tie to its worker, and its place below the limit once it has one.
+pub(crate) struct Seat {
+    pub(crate) worker: Arc<Worker>,
+    key: usize,
+    admitted: bool,
+}
+
+impl Seat {
+    /// Whether `peer` may speak PROXY, and whether there is room: asked before one byte of it is read.
+    pub(crate) fn admit(&mut self, peer: PeerAddr) -> Result<(), AdmissionRefused> {
+        let gateway = &self.worker.gateway;
+        if !gateway.config.allowed.contains(peer.ip()) {
+            return Err(AdmissionRefused::NotAllowed(peer));
+        }
+        self.admitted = self.admitted || gateway.places.take();
+        if self.admitted {
+            Ok(())
+        } else {
+            Err(AdmissionRefused::SessionLimit { limit: gateway.places.limit() })
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.admitted {
+            self.worker.gateway.places.leave();
+        }
+        let mut sessions = self.worker.lock();
+        sessions.remove(self.key);
+        if sessions.is_empty() {
+            // The memory of a crowd is not kept for those who come later.
+            *sessions = Slab::new();
+            drop(sessions);
+            self.worker.empty.notify_one();
+        }
+    }
+}
