@@ -34,7 +34,11 @@ pub(crate) fn to_install(plan: &Plan, observed: &[Observed], ours: &Ours, lifeti
             ours.ledgers(route).filter(|ledger| converts || ledger.lifetime() == lifetime).collect();
         // The plan's first route records its switches, and each the table of its family.
         let mut changed = union(old.iter().copied()).union(std::mem::take(&mut record));
-        if plan.tables().any(|table| table.relies_on(route)) {
+        let makes = |table: &Netfilter| {
+            let leased = converts && ours.tables.contains(&(*table, Lifetime::Leased));
+            leased || missing(&Step::Netfilter(*table))
+        };
+        if plan.tables().any(|table| table.relies_on(route) && makes(table)) {
             changed = changed.union(Switches::netfilter());
         }
         if old.is_empty() && changed.is_empty() && !missing(&Step::LocalRoute(route.clone())) {

@@ -1,8 +1,15 @@
 //! The nftables table of a mode that needs one.
 
-use std::fmt;
+mod statement;
 
-use crate::mode::{Family, Mark, Table};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::Value;
+
+pub(crate) use self::statement::canonical;
+use self::statement::{Holder, Statement};
+use crate::mode::{Families, Family, Mark, Ports, SettingError, Table, Transport};
 use crate::step::LocalRoute;
 
 /// A table of our own in nftables, one for each family, job, mark and routing table.
@@ -28,40 +35,110 @@ pub enum Job {
     Connmark,
     /// Marks whatever arrives for a transparent socket.
     Socket,
+    /// Hands what arrives for a range of ports to one transparent listener.
+    Tproxy(Redirect),
+}
+
+/// Which connections or datagrams go to which transparent listener.
+///
+/// A listener on the wildcard address, or on a loopback one, gets what is for any address of this host; one on another
+/// address gets what is for that, whether it is an address of this host or only routed to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Redirect {
+    pub(crate) transport: Transport,
+    pub(crate) ports: Ports,
+    /// The listener's address; `None` for the wildcard one.
+    pub(crate) to: Option<IpAddr>,
+    pub(crate) port: u16,
+}
+
+impl Redirect {
+    /// What comes in for `ports` goes to `listener`.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingError::ListenerPortZero`].
+    pub fn new(transport: Transport, ports: Ports, listener: SocketAddr) -> Result<Self, SettingError> {
+        if listener.port() == 0 {
+            return Err(SettingError::ListenerPortZero(listener));
+        }
+        let to = Some(listener.ip()).filter(|ip| !ip.is_unspecified());
+        Ok(Self { transport, ports, to, port: listener.port() })
+    }
+
+    /// The families of what a listener on this address can be handed: one on `::` has both.
+    #[must_use]
+    pub const fn families(listener: IpAddr) -> Families {
+        match listener {
+            IpAddr::V4(_) => Families::V4,
+            IpAddr::V6(ip) => Families { v4: ip.is_unspecified(), v6: true },
+        }
+    }
+
+    /// In the name of a table: no character but those that nft(8) takes in one.
+    fn name(&self) -> String {
+        let to = match self.to {
+            None => String::new(),
+            Some(IpAddr::V4(ip)) => format!("_{:x}", ip.to_bits()),
+            Some(IpAddr::V6(ip)) => format!("_{:x}", ip.to_bits()),
+        };
+        format!("{}_{}_{}{to}", self.transport, self.ports, self.port)
+    }
+
+    fn of_name(family: Family, fields: &[&str]) -> Option<Self> {
+        let (&[transport, ports, port], to) = (fields.get(..3)?, fields.get(3)) else { return None };
+        let bits = |digits: &&str| match family {
+            Family::V4 => u32::from_str_radix(digits, 16).ok().map(|bits| IpAddr::V4(bits.into())),
+            Family::V6 => u128::from_str_radix(digits, 16).ok().map(|bits| IpAddr::V6(bits.into())),
+        };
+        let to = match to {
+            None => None,
+            Some(digits) => Some(bits(digits)?),
+        };
+        Some(Self {
+            transport: Transport::of_name(transport)?,
+            ports: ports.parse().ok()?,
+            to,
+            port: port.parse().ok()?,
+        })
+    }
 }
 
 impl Netfilter {
     /// The table's name, with its family in front.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{} {}", self.nft_family(), self.bare_name())
+        format!("{} {}", self.family.nft(), self.bare_name())
     }
 
     /// The name without the family.
     pub(crate) fn bare_name(&self) -> String {
-        format!("{PREFIX}{}_{:x}_{}", self.job, self.mark.get(), self.table)
-    }
-
-    /// The family as nft(8) calls it.
-    pub(crate) const fn nft_family(&self) -> &'static str {
-        match self.family {
-            Family::V4 => "ip",
-            Family::V6 => "ip6",
+        let (mark, mask) = (self.mark.get(), self.mark.mask());
+        let mask = if self.mark.is_whole() { String::new() } else { format!(".{mask:x}") };
+        let name = format!("{PREFIX}{}_{mark:x}{mask}_{}", self.job, self.table);
+        match self.job {
+            Job::Connmark | Job::Socket => name,
+            Job::Tproxy(redirect) => format!("{name}_{}", redirect.name()),
         }
     }
 
     /// The table that has this name, if it is one of ours.
     pub(crate) fn of_name(family: &str, name: &str) -> Option<Self> {
-        let family = match family {
-            "ip" => Family::V4,
-            "ip6" => Family::V6,
+        let family = [Family::V4, Family::V6].into_iter().find(|known| known.nft() == family)?;
+        let fields: Vec<&str> = name.strip_prefix(PREFIX)?.split('_').collect();
+        let [job, mark, table, rest @ ..] = fields.as_slice() else { return None };
+        let job = match *job {
+            "connmark" => Job::Connmark,
+            "socket" => Job::Socket,
+            "tproxy" => Job::Tproxy(Redirect::of_name(family, rest)?),
             _ => return None,
         };
-        let fields: Vec<&str> = name.strip_prefix(PREFIX)?.split('_').collect();
-        let [job, mark, table] = fields.as_slice() else { return None };
-        let job = [Job::Connmark, Job::Socket].into_iter().find(|known| known.to_string() == *job)?;
-        let mark = Mark::new(u32::from_str_radix(mark, 16).ok()?).ok()?;
-        let found = Self { family, job, mark, table: table.parse().ok()? };
+        let hex = |digits: &str| u32::from_str_radix(digits, 16).ok();
+        let mark = match mark.split_once('.') {
+            Some((mark, mask)) => Mark::masked(hex(mark)?, hex(mask)?),
+            None => Mark::new(hex(mark)?),
+        };
+        let found = Self { family, job, mark: mark.ok()?, table: table.parse().ok()? };
         (found.bare_name() == name).then_some(found)
     }
 
@@ -72,29 +149,62 @@ impl Netfilter {
 
     /// Its chains, one rule in each.
     pub(crate) fn chains(&self) -> Vec<Chain> {
+        use Holder::{Connection, Packet};
         let mark = self.mark;
+        let prerouting =
+            |rule| Chain { name: "prerouting", kind: "filter", hook: "prerouting", is_needed: true, rule };
+        // The mark is for the routing decision alone. A socket that inherited it (tcp_fwmark_accept), that of a
+        // transparent listener, would send its answers to itself.
+        let input = Chain {
+            name: "input",
+            kind: "filter",
+            hook: "input",
+            is_needed: false,
+            rule: vec![
+                Statement::FromElsewhere,
+                Statement::Carries(Packet, mark),
+                Statement::Loses(Packet, mark),
+            ],
+        };
         match self.job {
             Job::Connmark => vec![
-                Chain {
-                    name: "prerouting",
-                    kind: "filter",
-                    hook: "prerouting",
-                    rule: format!("meta mark {mark} ct mark set meta mark"),
-                },
+                prerouting(vec![
+                    // What carries this mark for another mode, in which it comes in, is none of these connections.
+                    Statement::FromHere,
+                    Statement::Carries(Packet, mark),
+                    Statement::Copies(Connection, Packet, mark),
+                ]),
                 // A chain of type route asks for a route again when the mark has changed.
                 Chain {
                     name: "output",
                     kind: "route",
                     hook: "output",
-                    rule: format!("ct mark {mark} meta mark set ct mark"),
+                    is_needed: true,
+                    rule: vec![
+                        Statement::Carries(Connection, mark),
+                        Statement::Copies(Packet, Connection, mark),
+                    ],
                 },
             ],
-            Job::Socket => vec![Chain {
-                name: "prerouting",
-                kind: "filter",
-                hook: "prerouting",
-                rule: format!("socket transparent 1 meta mark set {mark}"),
-            }],
+            Job::Socket => vec![
+                prerouting(vec![
+                    Statement::FromElsewhere,
+                    Statement::Transparent,
+                    Statement::Gets(Packet, mark),
+                ]),
+                input,
+            ],
+            Job::Tproxy(Redirect { transport, ports, to, port }) => vec![
+                prerouting(vec![
+                    // Connections of the gateway itself to such a port are for the server behind it.
+                    Statement::FromElsewhere,
+                    to.filter(|ip| !ip.is_loopback()).map_or(Statement::ToOwn, Statement::To),
+                    Statement::ToPorts(transport, ports),
+                    Statement::HandedTo(to, port),
+                    Statement::Gets(Packet, mark),
+                ]),
+                input,
+            ],
         }
     }
 
@@ -103,27 +213,43 @@ impl Netfilter {
         self.text(&format!(" comment \"{comment}\""))
     }
 
-    /// What the original mmproxy tells its user to type instead.
+    /// What does the same in iptables(8); for `connmark`, what the original mmproxy tells its user to type.
     pub(crate) fn iptables(&self) -> Vec<String> {
         let program = match self.family {
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",
         };
-        let mark = self.mark.get();
+        let mangle = format!("{program} -t mangle -I");
+        let (mark, mask) = (self.mark.get(), self.mark.mask());
+        let (value, masks) = if self.mark.is_whole() {
+            (mark.to_string(), String::new())
+        } else {
+            (format!("{mark:#x}/{mask:#x}"), format!(" --nfmask {mask:#x} --ctmask {mask:#x}"))
+        };
+        let comment = "-m comment --comment mmproxy";
         match self.job {
             Job::Connmark => vec![
-                format!("{program} -t mangle -I PREROUTING -m mark --mark {mark} -j CONNMARK --save-mark"),
-                format!("{program} -t mangle -I OUTPUT -m connmark --mark {mark} -j CONNMARK --restore-mark"),
+                format!(
+                    "{mangle} PREROUTING -m mark --mark {value} {comment} -j CONNMARK --save-mark{masks}"
+                ),
+                format!(
+                    "{mangle} OUTPUT -m connmark --mark {value} {comment} -j CONNMARK --restore-mark{masks}"
+                ),
             ],
             Job::Socket => vec![format!(
-                "{program} -t mangle -I PREROUTING -m socket --transparent -j MARK --set-mark {mark}"
+                "{mangle} PREROUTING -m socket --transparent {comment} -j MARK --set-xmark {mark:#x}/{mask:#x}"
             )],
+            Job::Tproxy(_) => Vec::new(),
         }
     }
 
     fn text(&self, comment: &str) -> String {
-        let chains = self.chains().into_iter().map(|Chain { name, kind, hook, rule }| {
-            format!("chain {name} {{ type {kind} hook {hook} priority {MANGLE}; {rule}{comment}; }}; ")
+        let chains = self.chains().into_iter().map(|chain| {
+            let Chain { name, kind, hook, .. } = chain;
+            format!(
+                "chain {name} {{ type {kind} hook {hook} priority {MANGLE}; {}{comment}; }}; ",
+                chain.text()
+            )
         });
         format!("table {} {{ {}}}", self.name(), chains.collect::<String>())
     }
@@ -140,6 +266,7 @@ impl fmt::Display for Job {
         f.write_str(match self {
             Self::Connmark => "connmark",
             Self::Socket => "socket",
+            Self::Tproxy(_) => "tproxy",
         })
     }
 }
@@ -149,8 +276,27 @@ pub(crate) struct Chain {
     pub(crate) name: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) hook: &'static str,
-    /// Its one rule, as nft(8) takes it.
-    pub(crate) rule: String,
+    /// Whether nothing works without it.
+    pub(crate) is_needed: bool,
+    /// Its one rule.
+    rule: Vec<Statement>,
+}
+
+impl Chain {
+    /// Its rule as nft(8) takes it.
+    fn text(&self) -> String {
+        let statements: Vec<String> = self.rule.iter().map(ToString::to_string).collect();
+        statements.join(" ")
+    }
+
+    /// Whether a rule of these statements, as `nft -j` lists them, does its job. Whoever types it need not care where
+    /// packets come from.
+    pub(crate) fn is_done_by(&self, statements: &[Value]) -> bool {
+        let ours = |statement: &Statement| canonical(&statement.json());
+        let anywhere = self.rule.iter().filter(|statement| !statement.is_about_origin());
+        statements.iter().cloned().eq(self.rule.iter().map(ours))
+            || statements.iter().cloned().eq(anywhere.map(ours))
+    }
 }
 
 /// The beginning of the names of our tables.
@@ -173,20 +319,39 @@ mod tests {
         assert_eq!(
             table(Job::Connmark).to_string(),
             "table ip mmproxy_connmark_7b_100 { \
-             chain prerouting { type filter hook prerouting priority -150; meta mark 0x7b ct mark set meta mark; }; \
+             chain prerouting { type filter hook prerouting priority -150; \
+             iifname \"lo\" meta mark 0x7b ct mark set meta mark; }; \
              chain output { type route hook output priority -150; ct mark 0x7b meta mark set ct mark; }; }"
         );
         assert_eq!(
             table(Job::Socket).to_string(),
             "table ip mmproxy_socket_7b_100 { \
-             chain prerouting { type filter hook prerouting priority -150; socket transparent 1 meta mark set 0x7b; }; }"
+             chain prerouting { type filter hook prerouting priority -150; \
+             iifname != \"lo\" socket transparent 1 meta mark set 0x7b; }; \
+             chain input { type filter hook input priority -150; \
+             iifname != \"lo\" meta mark 0x7b meta mark set 0x0; }; }"
         );
     }
 
     #[test]
     fn a_table_is_known_by_its_name() {
-        for job in [Job::Connmark, Job::Socket] {
-            assert_eq!(Netfilter::of_name("ip", &table(job).bare_name()), Some(table(job)));
+        let masked = Netfilter { mark: "0x7b/0xff".parse().unwrap(), ..table(Job::Socket) };
+        assert_eq!(masked.bare_name(), "mmproxy_socket_7b.ff_100");
+        let ports = "20000-20100".parse().unwrap();
+        let redirect = |listener: &str| {
+            Job::Tproxy(Redirect::new(Transport::Tcp, ports, listener.parse().unwrap()).unwrap())
+        };
+        let v6 = Netfilter { family: Family::V6, ..table(redirect("[2001:db8::5]:2222")) };
+        let tables = [
+            masked,
+            table(Job::Connmark),
+            table(Job::Socket),
+            table(redirect("0.0.0.0:2222")),
+            table(redirect("203.0.113.7:2222")),
+            v6,
+        ];
+        for table in tables {
+            assert_eq!(Netfilter::of_name(table.family.nft(), &table.bare_name()), Some(table));
         }
         for (family, name) in [
             ("inet", "mmproxy_socket_7b"),
@@ -203,9 +368,37 @@ mod tests {
         assert_eq!(
             Netfilter { family: Family::V6, ..table(Job::Connmark) }.iptables(),
             [
-                "ip6tables -t mangle -I PREROUTING -m mark --mark 123 -j CONNMARK --save-mark",
-                "ip6tables -t mangle -I OUTPUT -m connmark --mark 123 -j CONNMARK --restore-mark",
+                "ip6tables -t mangle -I PREROUTING -m mark --mark 123 -m comment --comment mmproxy -j CONNMARK --save-mark",
+                "ip6tables -t mangle -I OUTPUT -m connmark --mark 123 -m comment --comment mmproxy -j CONNMARK --restore-mark",
             ]
+        );
+    }
+
+    #[test]
+    fn a_masked_mark_leaves_the_other_bits_alone() {
+        let masked = Netfilter { mark: "0x7b/0xff".parse().unwrap(), ..table(Job::Connmark) };
+        assert_eq!(
+            masked.to_string(),
+            "table ip mmproxy_connmark_7b.ff_100 { \
+             chain prerouting { type filter hook prerouting priority -150; \
+             iifname \"lo\" meta mark and 0xff == 0x7b ct mark set ct mark and 0xffffff00 or 0x7b; }; \
+             chain output { type route hook output priority -150; \
+             ct mark and 0xff == 0x7b meta mark set meta mark and 0xffffff00 or 0x7b; }; }"
+        );
+        assert!(masked.iptables().iter().all(|line| line.contains("0x7b/0xff")), "{:?}", masked.iptables());
+    }
+
+    #[test]
+    fn a_redirect_marks_for_the_routing_decision_alone() {
+        let ports = "20000-20100".parse().unwrap();
+        let redirect = Redirect::new(Transport::Tcp, ports, "0.0.0.0:2222".parse().unwrap()).unwrap();
+        assert_eq!(
+            table(Job::Tproxy(redirect)).to_string(),
+            "table ip mmproxy_tproxy_7b_100_tcp_20000-20100_2222 { \
+             chain prerouting { type filter hook prerouting priority -150; iifname != \"lo\" fib daddr type local \
+             tcp dport 20000-20100 tproxy to :2222 meta mark set 0x7b; }; \
+             chain input { type filter hook input priority -150; \
+             iifname != \"lo\" meta mark 0x7b meta mark set 0x0; }; }"
         );
     }
 }

@@ -10,11 +10,12 @@ use tokio::process::Command;
 
 use crate::error::RoutingError;
 use crate::ledger::Lifetime;
-use crate::netfilter::{Chain, Job, Netfilter};
+use crate::netfilter::{Chain, Netfilter, canonical};
 
 /// What is in nftables, of everybody's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ruleset {
+    tables: Vec<Value>,
     chains: Vec<Value>,
     rules: Vec<Value>,
 }
@@ -23,15 +24,42 @@ impl Ruleset {
     /// Asks nft(8), which needs CAP_NET_ADMIN even for that.
     pub(crate) async fn read() -> Result<Self, RoutingError> {
         let output = run(&["-j", "list", "ruleset"], None).await?;
-        let listed: Value = serde_json::from_slice(&output.stdout).map_err(|error| {
-            RoutingError::kernel("read the output of `nft -j list ruleset`", error.into())
-        })?;
+        match serde_json::from_slice(&output.stdout) {
+            Ok(listed) => {
+                let mut ruleset = Self::default();
+                ruleset.add(&listed);
+                Ok(ruleset)
+            }
+            Err(_) => Self::read_one_by_one().await,
+        }
+    }
+
+    /// Reads table by table, and does without the content of those that cannot be read: nft(8) 1.0.6 and others list a
+    /// table that belongs to a program (`flags owner`) in a way that is no JSON.
+    async fn read_one_by_one() -> Result<Self, RoutingError> {
         let mut ruleset = Self::default();
-        for object in listed["nftables"].as_array().into_iter().flatten() {
-            ruleset.chains.extend(object.get("chain").cloned());
-            ruleset.rules.extend(object.get("rule").cloned());
+        let tables = run(&["list", "tables"], None).await?;
+        for line in String::from_utf8_lossy(&tables.stdout).lines() {
+            let mut words = line.split_whitespace();
+            let (Some("table"), Some(family), Some(name)) = (words.next(), words.next(), words.next()) else {
+                continue;
+            };
+            ruleset.tables.push(json!({"family": family, "name": name}));
+            // A table may be gone by now.
+            let Ok(listed) = run(&["-j", "list", "table", family, name], None).await else { continue };
+            if let Ok(listed) = serde_json::from_slice(&listed.stdout) {
+                ruleset.add(&listed);
+            }
         }
         Ok(ruleset)
+    }
+
+    fn add(&mut self, listed: &Value) {
+        for object in listed["nftables"].as_array().into_iter().flatten() {
+            self.tables.extend(object.get("table").cloned());
+            self.chains.extend(object.get("chain").cloned());
+            self.rules.extend(object.get("rule").cloned());
+        }
     }
 
     /// The tables of ours.
@@ -53,14 +81,22 @@ impl Ruleset {
 
     /// Whether the rules of this table are there: in a table of this name, of another, or of both families.
     pub(crate) fn serves(&self, wanted: &Netfilter) -> bool {
-        let expressions = expressions(wanted);
-        wanted.chains().iter().zip(expressions).all(|(chain, expression)| {
+        wanted.chains().iter().filter(|chain| chain.is_needed).all(|chain| {
             self.rules.iter().any(|rule| {
-                [wanted.nft_family(), "inet"].contains(&text(rule, "family"))
-                    && statements(rule) == expression
+                [wanted.family.nft(), "inet"].contains(&text(rule, "family"))
                     && self.is_in(rule, chain)
+                    && chain.is_done_by(&statements(rule))
             })
         })
+    }
+
+    /// Whether there is a table of this name that we did not make.
+    pub(crate) fn is_taken(&self, wanted: &Netfilter) -> bool {
+        let name = wanted.bare_name();
+        self.tables
+            .iter()
+            .any(|table| text(table, "family") == wanted.family.nft() && text(table, "name") == name)
+            && !self.ours().iter().any(|(table, _)| table == wanted)
     }
 
     /// Whether a rule stands in a chain of this kind.
@@ -86,6 +122,16 @@ pub(crate) async fn make(table: &Netfilter, lifetime: Lifetime) -> Result<(), Ro
 pub(crate) async fn delete(table: &Netfilter) -> Result<(), RoutingError> {
     let name = table.name();
     run(&["-f", "-"], Some(format!("add table {name}\ndelete table {name}\n"))).await.map(drop)
+}
+
+/// The program that keeps a table for itself (`flags owner`), if one does.
+pub(crate) async fn program_of(table: &Netfilter) -> Option<String> {
+    // In its text alone nft(8) names it: `table ip NAME { # progname PROGRAM`.
+    let name = table.bare_name();
+    let listed = run(&["list", "table", table.family.nft(), &name], None).await.ok()?;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let (_, program) = text.lines().next()?.split_once("# progname ")?;
+    Some(program.trim().to_owned())
 }
 
 async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, RoutingError> {
@@ -151,25 +197,10 @@ const fn comment(lifetime: Lifetime) -> &'static str {
     }
 }
 
-/// The statements of the rules that a table needs, chain by chain, as `nft -j` prints them.
-fn expressions(table: &Netfilter) -> Vec<Vec<Value>> {
-    let mark = table.mark.get();
-    let is = |left: Value, right: u32| json!({"match": {"op": "==", "left": left, "right": right}});
-    let set = |key: Value, value: Value| json!({"mangle": {"key": key, "value": value}});
-    let (packet, connection) = (json!({"meta": {"key": "mark"}}), json!({"ct": {"key": "mark"}}));
-    match table.job {
-        Job::Connmark => vec![
-            vec![is(packet.clone(), mark), set(connection.clone(), packet.clone())],
-            vec![is(connection.clone(), mark), set(packet, connection)],
-        ],
-        Job::Socket => vec![vec![is(json!({"socket": {"key": "transparent"}}), 1), set(packet, mark.into())]],
-    }
-}
-
 /// The statements of a rule that do something to a packet.
 fn statements(rule: &Value) -> Vec<Value> {
     let all = rule["expr"].as_array().into_iter().flatten();
-    all.filter(|statement| statement.get("counter").is_none()).cloned().collect()
+    all.filter(|statement| statement.get("counter").is_none()).map(canonical).collect()
 }
 
 fn text<'a>(object: &'a Value, key: &str) -> &'a str {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::mode::{Families, Family, Mark, Mode, SettingError, Settings, Transport};
-use crate::netfilter::{Job, Netfilter};
+use crate::netfilter::{Job, Netfilter, Redirect};
 use crate::step::{Device, LocalRoute, Rule, Selector, Step, Sysctl};
 
 /// The objects of one return path, in the order in which an operator would make them.
@@ -28,6 +28,7 @@ enum Recipe {
     Connmark { families: Families, device: Option<Device> },
     Socket(Families),
     Port { transport: Transport, v4: Option<SocketAddrV4>, v6: Option<SocketAddrV6> },
+    Tproxy { redirect: Redirect, families: Families },
 }
 
 impl Plan {
@@ -59,6 +60,7 @@ impl Plan {
     /// catches every packet from a loopback address to one that is not this host's.
     #[must_use]
     pub fn source(settings: Settings, families: Families) -> Self {
+        let settings = settings.without_mark();
         let steps = families
             .iter()
             .flat_map(|family| rule_and_route(&settings, family, Selector::FromLoopback, None))
@@ -80,6 +82,7 @@ impl Plan {
         v4: Option<SocketAddrV4>,
         v6: Option<SocketAddrV6>,
     ) -> Result<Self, SettingError> {
+        let settings = settings.without_mark();
         let mut steps = Vec::new();
         for target in v4.map(SocketAddr::V4).into_iter().chain(v6.map(SocketAddr::V6)) {
             if target.ip().is_unspecified() {
@@ -116,15 +119,29 @@ impl Plan {
         Self { recipe: Recipe::Socket(families), settings, steps }
     }
 
-    /// The mode it was made for.
+    /// No return path, but the way in: what comes from elsewhere for a range of ports is handed to one transparent
+    /// listener of this host (TPROXY).
+    ///
+    /// For a gateway that listens with `IP_TRANSPARENT`. `families` are those of a listener on the wildcard address; one on
+    /// another address has that one's. `settings` have to name another mark and another table than
+    /// the return path's: what is not for an address of this host is looked up in that table, once, on its way in.
     #[must_use]
-    pub const fn mode(&self) -> Mode {
+    pub fn tproxy(settings: Settings, families: Families, redirect: Redirect) -> Self {
+        let families = redirect.to.map_or(families, Redirect::families);
+        let steps = marked_by(&settings, families, Job::Tproxy(redirect));
+        Self { recipe: Recipe::Tproxy { redirect, families }, settings, steps }
+    }
+
+    /// The mode it was made for; `None` for the [way in](Self::tproxy), which brings nothing back.
+    #[must_use]
+    pub const fn mode(&self) -> Option<Mode> {
         match self.recipe {
-            Recipe::Fwmark(_) => Mode::Fwmark,
-            Recipe::Source(_) => Mode::Source,
-            Recipe::Port { .. } => Mode::Port,
-            Recipe::Connmark { .. } => Mode::Connmark,
-            Recipe::Socket(_) => Mode::Socket,
+            Recipe::Fwmark(_) => Some(Mode::Fwmark),
+            Recipe::Source(_) => Some(Mode::Source),
+            Recipe::Port { .. } => Some(Mode::Port),
+            Recipe::Connmark { .. } => Some(Mode::Connmark),
+            Recipe::Socket(_) => Some(Mode::Socket),
+            Recipe::Tproxy { .. } => None,
         }
     }
 
@@ -137,7 +154,10 @@ impl Plan {
     /// The mark that spoofed sockets have to carry (`SO_MARK`); `None` where they must not carry that of the settings.
     #[must_use]
     pub const fn socket_mark(&self) -> Option<Mark> {
-        if self.mode().marks_sockets() { Some(self.settings.mark) } else { None }
+        match self.mode() {
+            Some(mode) if mode.marks_sockets() => Some(self.settings.mark),
+            Some(_) | None => None,
+        }
     }
 
     /// The families it serves.
@@ -147,7 +167,8 @@ impl Plan {
             Recipe::Fwmark(families)
             | Recipe::Source(families)
             | Recipe::Socket(families)
-            | Recipe::Connmark { families, .. } => families,
+            | Recipe::Connmark { families, .. }
+            | Recipe::Tproxy { families, .. } => families,
             Recipe::Port { v4, v6, .. } => Families { v4: v4.is_some(), v6: v6.is_some() },
         }
     }
@@ -232,7 +253,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mode::{Priority, Table};
+    use crate::mode::{Ports, Priority, Table};
 
     #[test]
     fn both_families_as_an_operator_would_type_them() {
@@ -292,7 +313,8 @@ pub(crate) mod tests {
             Plan::connmark(Settings::default(), Families::V4, Some(device)).to_string(),
             "sysctl -w net.ipv4.conf.eth0/7.route_localnet=1\n\
              nft 'table ip mmproxy_connmark_7b_100 { \
-             chain prerouting { type filter hook prerouting priority -150; meta mark 0x7b ct mark set meta mark; }; \
+             chain prerouting { type filter hook prerouting priority -150; \
+             iifname \"lo\" meta mark 0x7b ct mark set meta mark; }; \
              chain output { type route hook output priority -150; ct mark 0x7b meta mark set ct mark; }; }'\n\
              ip rule add fwmark 0x7b lookup 100 priority 100\n\
              ip route add local default dev lo table 100\n"
@@ -300,7 +322,10 @@ pub(crate) mod tests {
         assert_eq!(
             Plan::socket(Settings::default(), Families::V6).to_string(),
             "nft 'table ip6 mmproxy_socket_7b_100 { \
-             chain prerouting { type filter hook prerouting priority -150; socket transparent 1 meta mark set 0x7b; }; }'\n\
+             chain prerouting { type filter hook prerouting priority -150; \
+             iifname != \"lo\" socket transparent 1 meta mark set 0x7b; }; \
+             chain input { type filter hook input priority -150; \
+             iifname != \"lo\" meta mark 0x7b meta mark set 0x0; }; }'\n\
              ip -6 rule add fwmark 0x7b lookup 100 priority 100\n\
              ip -6 route add local default dev lo table 100\n"
         );
@@ -358,12 +383,14 @@ pub(crate) mod tests {
     }
 
     pub(super) fn plans() -> impl Strategy<Value = Plan> {
-        let settings =
-            (1..=u32::MAX, 256..=u32::MAX, 1..=Priority::LAST).prop_map(|(mark, table, priority)| Settings {
-                mark: Mark::new(mark).unwrap(),
+        let mask = prop_oneof![Just(u32::MAX), any::<u32>()];
+        let settings = (1..=u32::MAX, mask, 256..=u32::MAX, 1..=Priority::LAST).prop_map(
+            |(mark, mask, table, priority)| Settings {
+                mark: Mark::masked(mark, mark | mask).unwrap(),
                 table: Table::new(table).unwrap(),
                 priority: Priority::new(priority).unwrap(),
-            });
+            },
+        );
         let families = any::<(bool, bool)>().prop_map(|(v4, v6)| Families { v4, v6 });
         let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
         let v4 = option::of(
@@ -372,8 +399,10 @@ pub(crate) mod tests {
         let v6 = option::of(
             (1..=u128::MAX, 1..=u16::MAX).prop_map(|(ip, port)| SocketAddrV6::new(ip.into(), port, 0, 0)),
         );
-        (0..3, settings, families, (transport, v4, v6)).prop_map(
-            |(kind, settings, families, (transport, v4, v6))| match kind {
+        let ports = (1..=u16::MAX, any::<u16>())
+            .prop_map(|(first, more)| Ports::new(first, first.saturating_add(more)).unwrap());
+        (0..6, settings, families, (transport, v4, v6), ports).prop_map(
+            |(kind, settings, families, (transport, v4, v6), ports)| match kind {
                 0 => Plan::fwmark(settings, families),
                 1 => Plan::source(settings, families),
                 2 => Plan::connmark(
@@ -383,6 +412,11 @@ pub(crate) mod tests {
                         .then(|| "a.longer.name-15".get(..15).unwrap().parse().unwrap()),
                 ),
                 3 => Plan::socket(settings, families),
+                4 => {
+                    let listener = v6.map(SocketAddr::V6).or_else(|| v4.map(SocketAddr::V4));
+                    let listener = listener.unwrap_or_else(|| "[::]:2222".parse().unwrap());
+                    Plan::tproxy(settings, families, Redirect::new(transport, ports, listener).unwrap())
+                }
                 _ => Plan::port(settings, transport, v4, v6).unwrap(),
             },
         )

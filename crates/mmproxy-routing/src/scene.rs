@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::error::RoutingError;
 use crate::ledger::Lifetime;
 use crate::lookup::{Question, ask, sample_client};
+use crate::maker::made_by;
 use crate::mode::Family;
 use crate::netfilter::Netfilter;
-use crate::nft::Ruleset;
+use crate::nft::{Ruleset, program_of};
 use crate::observe::{Observed, Owner, State};
 use crate::ours::{Ours, our_route, our_rule};
 use crate::plan::Plan;
@@ -40,7 +41,7 @@ impl Scene {
                 Step::Sysctl(sysctl) => found.switch(*sysctl)?,
                 Step::Rule(rule) => found.rule(rule, rtnl).await?,
                 Step::LocalRoute(route) => found.route(route, plan),
-                Step::Netfilter(table) => found.table(table),
+                Step::Netfilter(table) => found.table(table).await,
             };
             observed.push(Observed { step: step.clone(), state });
         }
@@ -73,7 +74,10 @@ impl Found<'_> {
             // One that comes later than ours would is harmless.
             if rule.diverts(wanted) && rule.priority <= wanted.priority.get() {
                 return Ok(State::Different {
-                    found: format!("rule `{rule}` sends the same packets elsewhere first"),
+                    found: format!(
+                        "rule `{rule}`, {}, sends the same packets elsewhere first",
+                        made_by(rule.protocol)
+                    ),
                     cure: "choose another mark (--mark), or an earlier place for our rule (--priority)",
                 });
             }
@@ -120,7 +124,10 @@ impl Found<'_> {
             // Ours would come first.
             Some(rule) if rule.priority > wanted.priority.get() => State::Missing,
             Some(rule) => State::Different {
-                found: format!("a reply to {client} would {way}: rule `{rule}` comes first"),
+                found: format!(
+                    "a reply to {client} would {way}: rule `{rule}`, {}, comes first",
+                    made_by(rule.protocol)
+                ),
                 cure: "choose an earlier place for our rule (--priority)",
             },
             None => State::Different {
@@ -130,9 +137,23 @@ impl Found<'_> {
         }))
     }
 
-    fn table(&self, wanted: &Netfilter) -> State {
+    async fn table(&self, wanted: &Netfilter) -> State {
         if !self.ruleset.serves(wanted) {
-            return State::Missing;
+            // Ours would replace it.
+            if !self.ruleset.is_taken(wanted) {
+                return State::Missing;
+            }
+            let owner = match program_of(wanted).await {
+                Some(program) => format!(", which belongs to {program},"),
+                None => String::new(),
+            };
+            return State::Different {
+                found: format!(
+                    "there is a table `{}` already{owner} with something else in it",
+                    wanted.name()
+                ),
+                cure: "remove it (`nft delete table`), or choose another mark (--mark)",
+            };
         }
         let owner =
             self.ruleset.ours().into_iter().find(|(table, _)| table == wanted).map(|(_, lifetime)| lifetime);
@@ -147,7 +168,11 @@ impl Found<'_> {
             .collect();
         if let Some(foreign) = table.iter().find(|route| !route.is_local()) {
             return State::Different {
-                found: format!("table {} leads elsewhere already: `{foreign}`", wanted.table),
+                found: format!(
+                    "table {} leads elsewhere already: `{foreign}`, {}",
+                    wanted.table,
+                    made_by(foreign.protocol)
+                ),
                 cure: "choose a table of your own (--table)",
             };
         }
@@ -160,7 +185,11 @@ impl Found<'_> {
         });
         if let Some(route) = other_source {
             return State::Different {
-                found: format!("table {} is in use for another source address: `{route}`", wanted.table),
+                found: format!(
+                    "table {} is in use for another source address: `{route}`, {}",
+                    wanted.table,
+                    made_by(route.protocol)
+                ),
                 cure: "choose a table of your own (--table)",
             };
         }
@@ -186,8 +215,9 @@ impl Found<'_> {
         match stranger {
             Some(rule) => State::Different {
                 found: format!(
-                    "other packets are looked up in table {} too, by rule `{rule}`, and would be swallowed",
-                    wanted.table
+                    "other packets are looked up in table {} too, by rule `{rule}`, {}, and would be swallowed",
+                    wanted.table,
+                    made_by(rule.protocol)
                 ),
                 cure: "choose a table of your own (--table)",
             },

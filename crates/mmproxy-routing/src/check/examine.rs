@@ -56,7 +56,10 @@ impl Default for Strangers {
 /// What concerns the whole namespace comes first, then the targets in order, then side effects. Routes, switches and
 /// sockets take no privilege; what a privilege would have shown is named in a note. Rules and tables are read once,
 /// however many targets there are. Needs a tokio runtime with I/O and time enabled.
+///
+/// A plan without a [mode](Plan::mode) has no targets, and nothing to say about any.
 pub async fn examine(plan: &Plan, targets: &[Target], strangers: Strangers) -> Vec<Finding> {
+    let Some(mode) = plan.mode() else { return Vec::new() };
     let mut findings = vec![capabilities::examine()];
     let ground = match Ground::read(plan).await {
         Ok(ground) => ground,
@@ -83,7 +86,7 @@ pub async fn examine(plan: &Plan, targets: &[Target], strangers: Strangers) -> V
     let (firewall, notes) = Firewall::read().await;
     let mut check = Check {
         plan,
-        mode: plan.mode(),
+        mode,
         strangers,
         ground,
         sockets: Sockets::read(targets),

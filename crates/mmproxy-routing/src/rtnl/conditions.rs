@@ -34,7 +34,7 @@ impl Conditions {
     pub(super) fn of(selector: &Selector, family: Family) -> Self {
         let lo = Some("lo".to_owned());
         match *selector {
-            Selector::Fwmark(mark) => Self { fwmark: Some((mark.get(), u32::MAX)), ..Self::default() },
+            Selector::Fwmark(mark) => Self { fwmark: Some((mark.get(), mark.mask())), ..Self::default() },
             Selector::FromLoopback => Self { from: Some(Net::loopback(family)), iif: lo, ..Self::default() },
             Selector::SourcePort { transport, port } => Self {
                 iif: lo,
@@ -100,7 +100,9 @@ impl Conditions {
             && theirs.oif.is_none()
             && theirs.others.is_empty()
             && implies(self.from, theirs.from, Net::contains)
-            && implies(self.fwmark, theirs.fwmark, |theirs, (mark, _)| names(mark, theirs))
+            && implies(self.fwmark, theirs.fwmark, |theirs, (mark, mask)| {
+                names(mark, theirs) && theirs.1 & !mask == 0
+            })
             && implies(self.iif.as_ref(), theirs.iif.as_ref(), |theirs, ours| theirs == ours)
             && implies(self.ip_protocol, theirs.ip_protocol, |theirs, ours| theirs == ours)
             && implies(self.source_ports, theirs.source_ports, covers)
@@ -134,8 +136,8 @@ impl Conditions {
 
     /// The planned rule's selector that has exactly these conditions.
     pub(super) fn as_selector(&self, family: Family) -> Option<Selector> {
-        let selector = if let Some((mark, _)) = self.fwmark {
-            Selector::Fwmark(Mark::new(mark).ok()?)
+        let selector = if let Some((mark, mask)) = self.fwmark {
+            Selector::Fwmark(Mark::masked(mark, mask).ok()?)
         } else if let Some((port, _)) = self.source_ports {
             let known = [Transport::Tcp, Transport::Udp];
             let transport = known.into_iter().find(|known| Some(known.number()) == self.ip_protocol)?;

@@ -9,9 +9,10 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
-use super::{LOOPBACK, family, protocol_name, table_name};
+use super::{LOOPBACK, family, table_name};
 use crate::ledger::Ledger;
 use crate::lookup::Verdict;
+use crate::maker::protocol_name;
 use crate::mode::Family;
 use crate::step::LocalRoute;
 

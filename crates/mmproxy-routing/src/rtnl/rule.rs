@@ -6,7 +6,8 @@ use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
 use super::conditions::Conditions;
-use super::{family, protocol_name, table_name};
+use super::{family, table_name};
+use crate::maker::protocol_name;
 use crate::mode::{Family, Priority, Table};
 use crate::step::Rule;
 
@@ -176,7 +177,12 @@ mod tests {
         assert!(marked(0x7b, 0xff).serves(&wanted()));
         assert!(!marked(0x7b, 0xff00).serves(&wanted()), "unmarked packets pass too");
         assert!(!marked(0x7a, 0xff).serves(&wanted()));
-        assert_eq!(marked(0x7b, 0xff).as_planned(), None);
+        let masked =
+            Rule { selector: crate::step::Selector::Fwmark("0x7b/0xff".parse().unwrap()), ..wanted() };
+        assert_eq!(marked(0x7b, 0xff).as_planned(), Some(masked.clone()));
+        assert!(marked(0x7b, 0xff).serves(&masked));
+        assert!(marked(0x3, 0x3).serves(&masked), "fewer bits pick more packets");
+        assert!(!marked(0x7b, u32::MAX).serves(&masked), "packets with further bits would be missed");
         assert_eq!(marked(0x7b, 0xff).to_string(), "100: from all fwmark 0x7b/0xff lookup 100 proto boot");
     }
 

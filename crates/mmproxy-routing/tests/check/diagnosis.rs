@@ -18,7 +18,7 @@ pub(crate) fn fwmark() -> Plan {
 pub(crate) async fn diagnose(plan: &Plan, target: Target) -> (Vec<Finding>, Finding) {
     let findings = examine(plan, &[target], Strangers::default()).await;
     // In mode socket the firewall marks the replies; a marked connection would not leave this host.
-    let mark = if plan.mode() == Mode::Socket { 0 } else { 123 };
+    let mark = if plan.mode() == Some(Mode::Socket) { 0 } else { 123 };
     let before = Counters::read().unwrap();
     let outcome = connect(Strangers::default().toward(target), target.address, mark, PATIENCE);
     let moved = Counters::read().unwrap().since(&before);

@@ -36,7 +36,7 @@ impl Instance {
     fn start_in(mut command: Command, plan: &Plan, policy: Policy) -> Self {
         let Settings { mark, table, .. } = plan.settings();
         let families = plan.families();
-        let mode = plan.mode();
+        let mode = plan.mode().expect("a return path");
         let mut process = command
             .args(["--exact", "instance::process", "--ignored", "--nocapture", "--test-threads=1"])
             .env(

@@ -54,7 +54,7 @@ fn by_source_loopback_targets_are_served_over_tcp_and_udp() {
     alone("modes::by_source_loopback_targets_are_served_over_tcp_and_udp", || async {
         addresses();
         let plan = Plan::source(Settings::default(), Families::BOTH);
-        assert_eq!(plan.mode(), Mode::Source);
+        assert_eq!(plan.mode(), Some(Mode::Source));
         let before = State::now();
         apply(&plan).await.unwrap();
         for (listen, target, client) in LOOPBACK {
@@ -79,7 +79,7 @@ fn by_port_udp_servers_are_served_wherever_they_are_bound() {
         for (listen, target, client) in [&LOOPBACK[..], &OWN, &WILDCARD].concat() {
             let server = server(listen);
             let plan = port_plan(&server, Transport::Udp, target);
-            assert_eq!(plan.mode(), Mode::Port);
+            assert_eq!(plan.mode(), Some(Mode::Port));
             assert!(answers(&server, target, client, 0).is_err(), "{listen} {target}");
             apply(&plan).await.unwrap();
             assert!(

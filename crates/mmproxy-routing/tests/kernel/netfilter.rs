@@ -64,7 +64,7 @@ fn by_connmark_a_spoofed_connection_works_exactly_while_the_return_path_is_there
             }
             let applied = apply(&connmark()).await.unwrap();
             assert!(applied.iter().all(|applied| applied.outcome == Outcome::Added), "{applied:?}");
-            assert_eq!(connmark().mode(), Mode::Connmark);
+            assert_eq!(connmark().mode(), Some(Mode::Connmark));
             assert_eq!(connmark().socket_mark(), Some(Settings::default().mark));
             for (listen, target, client) in WAYS {
                 arrives(listen, target, client, 123)
@@ -195,7 +195,7 @@ fn by_socket_targets_behind_this_host_are_served_over_tcp_and_udp() {
             udp_to(&behind, target, client).unwrap_err();
         }
         apply(&socket()).await.unwrap();
-        assert_eq!(socket().mode(), Mode::Socket);
+        assert_eq!(socket().mode(), Some(Mode::Socket));
         assert_eq!(socket().socket_mark(), None, "a marked SYN would never leave this host");
         for rp_filter in [0, 1, 2] {
             for device in ["all", "inner", "east"] {
