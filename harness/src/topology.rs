@@ -69,6 +69,25 @@ impl Topology {
         clients
     }
 
+    /// Adds a machine behind the gateway, and returns its namespace, which has [`Family::behind`]'s addresses: its way
+    /// to anybody leads through the gateway, which forwards packets as a router does.
+    pub fn behind(&self) -> Namespace {
+        let machine = Namespace::new("behind");
+        join(
+            End { namespace: &self.gateway, device: "inner0", addresses: Family::BOTH.map(Family::inner) },
+            End { namespace: &machine, device: "outer0", addresses: Family::BOTH.map(Family::behind) },
+        );
+        netlink::in_namespace(&machine, async |net| {
+            for family in Family::BOTH {
+                net.default_route(family.inner()).await;
+            }
+        });
+        for switch in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+            self.gateway.set_sysctl(switch, "1");
+        }
+        machine
+    }
+
     /// Makes the gateway's kernel acknowledge each segment from the balancer at once.
     ///
     /// For IPv4 tests that send many pieces one after the other: a kernel puts acknowledgements off for up to a fifth
@@ -113,6 +132,16 @@ impl Family {
     /// A client's address: of a network reserved for documentation, so that nobody has it.
     pub fn client(self) -> IpAddr {
         self.pick(Ipv4Addr::new(192, 0, 2, 7), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7))
+    }
+
+    /// The gateway's address on the side of the machine behind it.
+    pub fn inner(self) -> IpAddr {
+        self.pick(Ipv4Addr::new(10, 7, 0, 1), Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, 1))
+    }
+
+    /// The address of the machine behind the gateway.
+    pub fn behind(self) -> IpAddr {
+        self.pick(Ipv4Addr::new(10, 7, 0, 2), Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, 2))
     }
 
     /// 127.0.0.1 or ::1.

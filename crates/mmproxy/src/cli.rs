@@ -7,7 +7,7 @@ mod run;
 mod tools;
 mod values;
 
-pub(crate) use routing::{CheckArgs, ReturnPathArgs, RoutingArgs, TeardownArgs};
+pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
 pub(crate) use values::{
@@ -155,9 +155,16 @@ mod tests {
 
     #[test]
     fn reserved_marks_tables_and_priorities_are_refused() {
-        for flags in
-            ["--mark 0", "--table 0", "--table 254", "--table 255", "--priority 0", "--priority 32766"]
-        {
+        for flags in [
+            "--mark 0",
+            "--mark 0x17b/0xff",
+            "--mark 1/0",
+            "--table 0",
+            "--table 254",
+            "--table 255",
+            "--priority 0",
+            "--priority 32766",
+        ] {
             assert!(
                 run(&format!("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 -4 127.0.0.1:22 {flags}")).is_err(),
                 "{flags}"

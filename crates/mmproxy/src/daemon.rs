@@ -49,7 +49,7 @@ pub(crate) fn run(settings: &Settings, console: &mut Console, until: Until) -> R
             Workers::start(settings.workers).map_err(|error| Failure::new(Exit::Unavailable, error))?;
         // From here on a signal must not end the process before it has cleaned up.
         let stop = Stop::new(until)?;
-        let held = Held::set_up(settings, console).await?;
+        let held = Held::set_up(settings, &listeners, console).await?;
         let served = async {
             announce(&held, settings, console).await;
             serve(settings, listeners, &workers, console, stop).await
@@ -74,13 +74,46 @@ fn bind(settings: &Settings) -> Result<Vec<Vec<Listener>>, Failure> {
     settings.listen.iter().map(|address| bind_all(address).map_err(not_bound)).collect()
 }
 
+/// What is held for this run: the return path where the targets are, and the way in where the listeners are.
+struct Held {
+    return_path: ReturnPath,
+    way_in: Vec<Lease>,
+}
+
+impl Held {
+    async fn set_up(
+        settings: &Settings,
+        listeners: &[Listener],
+        console: &mut Console,
+    ) -> Result<Self, Failure> {
+        let return_path = ReturnPath::set_up(settings, console).await?;
+        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+        let way_in = match policy(settings.routing) {
+            Some(policy) => settings.way_in.acquire(&addresses, policy, console).await,
+            None => Ok(Vec::new()),
+        };
+        match way_in {
+            Ok(way_in) => Ok(Self { return_path, way_in }),
+            Err(failure) => {
+                return_path.clean_up().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn clean_up(self) {
+        return_path::release(self.way_in).await;
+        self.return_path.clean_up().await;
+    }
+}
+
 /// The return path, held for this run where the targets are.
-enum Held {
+enum ReturnPath {
     Here(Vec<Lease>),
     Elsewhere(Elsewhere),
 }
 
-impl Held {
+impl ReturnPath {
     async fn set_up(settings: &Settings, console: &mut Console) -> Result<Self, Failure> {
         match &settings.target_netns {
             None => set_up(settings, console).await.map(Self::Here),
@@ -109,18 +142,25 @@ impl Held {
 
 /// Installs, or looks at, the return path, and claims it for this run, in the calling thread's network namespace.
 pub(crate) async fn set_up(settings: &Settings, console: &mut Console) -> Result<Vec<Lease>, Failure> {
-    let policy = match settings.routing {
-        Routing::Off => return Ok(Vec::new()),
-        Routing::Check => Policy::CheckOnly,
-        Routing::Auto => Policy::Install,
-    };
-    return_path::acquire(settings.return_path, policy, console).await
+    match policy(settings.routing) {
+        Some(policy) => return_path::acquire(settings.return_path, policy, console).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// What may be done about missing objects; `None` where they are nobody's business.
+const fn policy(routing: Routing) -> Option<Policy> {
+    match routing {
+        Routing::Off => None,
+        Routing::Check => Some(Policy::CheckOnly),
+        Routing::Auto => Some(Policy::Install),
+    }
 }
 
 /// Tells what the targets answer and who may connect. A target that is down now may come up later, so nothing
 /// here keeps the gateway from serving.
 async fn announce(held: &Held, settings: &Settings, console: &mut Console) {
-    let findings = held.examine(settings).await;
+    let findings = held.return_path.examine(settings).await;
     for finding in &findings {
         if finding.passed() {
             console.fine(finding);

@@ -20,6 +20,7 @@ mod runtime;
 mod selfcheck;
 mod signals;
 mod target_netns;
+mod way_in;
 mod workers;
 
 use std::process::ExitCode;

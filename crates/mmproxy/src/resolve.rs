@@ -18,6 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::return_path::{self, ReturnPath, Served};
 use crate::runtime;
 use crate::target_netns::TargetNetns;
+use crate::way_in::WayIn;
 use crate::workers::available_cores;
 
 /// What the gateway runs on.
@@ -35,6 +36,7 @@ pub(crate) struct Settings {
     /// For the start-up lines: who may connect.
     pub(crate) allowed: AllowList,
     pub(crate) return_path: ReturnPath,
+    pub(crate) way_in: WayIn,
     pub(crate) routing: Routing,
     /// Where the targets are, if not here. The gateway's and the self-check's dials know.
     pub(crate) target_netns: Option<TargetNetns>,
@@ -54,6 +56,7 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
     let targets = target_choice(args)?;
     let target_netns = args.netns.place();
     let return_path = return_path(args, &targets)?;
+    let way_in = WayIn::new(&args.tproxy, args.path)?;
     let dial = DialOptions::new()
         .timeout(args.connect_timeout)
         .map_err(|error| too_short("--connect-timeout", error))?
@@ -81,12 +84,13 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         listen: args.listen.clone(),
         backlog: args.backlog,
         workers,
-        listen_transparent: args.listen_transparent,
+        listen_transparent: args.listen_transparent || way_in.is_wanted(),
         gateway,
         targets,
         dial,
         allowed,
         return_path,
+        way_in,
         routing: args.routing,
         target_netns,
         drain: args.drain,

@@ -41,8 +41,17 @@ pub(crate) async fn acquire(
             Policy::CheckOnly => console.always(format_args!("[!] No return path: {obstacle}.")),
         }
     }
+    claim_all(path.plans().await?, policy, console).await
+}
+
+/// Claims every plan for this run, or none.
+pub(crate) async fn claim_all(
+    plans: Vec<Plan>,
+    policy: Policy,
+    console: &mut Console,
+) -> Result<Vec<Lease>, Failure> {
     let mut leases = Vec::new();
-    for plan in path.plans().await? {
+    for plan in plans {
         match claim(plan, policy, console).await {
             Ok(lease) => leases.push(lease),
             Err(failure) => {

@@ -3,21 +3,27 @@
 //! Every test has its namespaces for itself and needs root or user namespaces; see `harness::isolated`.
 
 mod allowlist;
+mod collisions;
 mod commands;
+mod datagrams;
 mod demo;
 mod exits;
 mod header;
 mod hops;
 mod host;
 mod lifecycle;
+mod lifetimes;
 mod listening;
 mod modes;
+mod modes_udp;
 mod namespaces;
 mod refused;
 mod relay;
 mod resources;
+mod scale;
 mod selfcheck;
 mod setup;
 mod source;
 mod stop;
 mod support;
+mod tproxy;

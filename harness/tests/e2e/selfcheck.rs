@@ -46,8 +46,11 @@ fn the_self_check_names_each_target_as_ok_in_the_words_of_the_original() {
 fn a_target_on_another_host_is_named_with_the_way_that_leads_there() {
     isolated(|| {
         let host = Host::new();
-        let gateway = Gateway::to(&host.net, addr("10.0.0.2:22")).start();
-        gateway.expect_log(&["[!] FAILED: Routing to 10.0.0.2", "lb0"]);
+        let flags = Gateway::to(&host.net, addr("10.0.0.2:22"));
+        let gateway = flags.clone().with(["--return-path", "fwmark"]).start();
+        gateway.expect_log(&["[!] FAILED: Routing to 10.0.0.2", "lb0", "--return-path"]);
+        // Left to itself it takes the mode that serves such targets.
+        flags.start().expect_log(&["[+] OK. Routing to 10.0.0.2 leads away from this host."]);
     });
 }
 

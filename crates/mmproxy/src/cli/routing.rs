@@ -1,10 +1,12 @@
 //! The command lines about the return path, and what they share with the gateway's.
 
+use std::net::SocketAddr;
+
 use clap::Args;
-use mmproxy_routing::{Mark, Priority, Settings, Table};
+use mmproxy_routing::{Mark, Ports, Priority, Settings, Table, Transport};
 
 use super::TargetArgs;
-use super::values::{FamilyArg, ProtocolArg, ReturnPathMode};
+use super::values::{FamilyArg, ProtocolArg, ReturnPathMode, address};
 use crate::target_netns::TargetNetnsArgs;
 
 /// How replies come back, and which mark, table and priority that takes.
@@ -18,8 +20,8 @@ pub(crate) struct ReturnPathArgs {
     #[arg(long, value_enum, default_value = "auto", value_name = "MODE", help_heading = "Return path")]
     pub(crate) return_path: ReturnPathMode,
 
-    /// Firewall mark (SO_MARK) of the connections to the target
-    #[arg(short, long, value_name = "N", default_value = "123", help_heading = "Return path")]
+    /// Firewall mark (SO_MARK) of the connections to the target; with a mask, only those bits are looked at and changed
+    #[arg(short, long, value_name = "N[/MASK]", default_value = "123", help_heading = "Return path")]
     pub(crate) mark: Mark,
 
     /// Routing table that brings replies back
@@ -36,6 +38,44 @@ impl ReturnPathArgs {
     pub(crate) const fn settings(self) -> Settings {
         Settings { mark: self.mark, table: self.table, priority: self.priority }
     }
+
+    /// The protocol for the routing crate.
+    pub(crate) const fn transport(self) -> Transport {
+        match self.protocol {
+            ProtocolArg::Tcp => Transport::Tcp,
+            ProtocolArg::Udp => Transport::Udp,
+        }
+    }
+}
+
+/// Which ports a transparent listener gets beside its own.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TproxyArgs {
+    /// Hand what comes in for these ports to the listener too, such as `20000-20100`; repeatable
+    ///
+    /// nftables rules (TPROXY) do that, installed and removed with the return path. A listener on all addresses or on a
+    /// loopback one gets what is for any address of this host; one on another address, what is for that.
+    #[arg(long, value_name = "PORTS", help_heading = "Transparent listener")]
+    pub(crate) tproxy_ports: Vec<Ports>,
+
+    /// Firewall mark of what is handed over, on its way in
+    #[arg(long, value_name = "N[/MASK]", default_value = "124", help_heading = "Transparent listener")]
+    pub(crate) tproxy_mark: Mark,
+
+    /// Routing table that what is marked so is looked up in
+    #[arg(long, value_name = "N", default_value = "101", help_heading = "Transparent listener")]
+    pub(crate) tproxy_table: Table,
+}
+
+/// The same with the listener, for commands that do not listen themselves.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ListenerArgs {
+    /// Address and port that the gateway listens on transparently, for --tproxy-ports; repeatable
+    #[arg(short, long, value_name = "ADDR:PORT", value_parser = address, requires = "tproxy_ports", help_heading = "Transparent listener")]
+    pub(crate) listen: Vec<SocketAddr>,
+
+    #[command(flatten)]
+    pub(crate) tproxy: TproxyArgs,
 }
 
 /// `mmproxy setup`.
@@ -49,6 +89,9 @@ pub(crate) struct RoutingArgs {
 
     #[command(flatten)]
     pub(crate) netns: TargetNetnsArgs,
+
+    #[command(flatten)]
+    pub(crate) listener: ListenerArgs,
 
     /// Address families to set up; by default those of the targets, or all that this host has
     #[arg(long, value_enum, default_value = "available")]
@@ -71,6 +114,9 @@ pub(crate) struct TeardownArgs {
     #[command(flatten)]
     pub(crate) netns: TargetNetnsArgs,
 
+    #[command(flatten)]
+    pub(crate) listener: ListenerArgs,
+
     /// Print the commands that would do the same, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -91,6 +137,9 @@ pub(crate) struct CheckArgs {
 
     #[command(flatten)]
     pub(crate) netns: TargetNetnsArgs,
+
+    #[command(flatten)]
+    pub(crate) listener: ListenerArgs,
 
     /// Connect to nothing: look at routes, sysctls, sockets and firewall rules only
     #[arg(long)]

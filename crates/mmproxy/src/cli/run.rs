@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use mmproxy_forwarder::{AllowedTarget, parse_network};
 use mmproxy_routing::Families;
 
-use super::ReturnPathArgs;
 use super::values::{Routing, SourceArg, SourceKind, SourcePortArg, address, duration, target_v4, target_v6};
+use super::{ReturnPathArgs, TproxyArgs};
 use crate::target_netns::TargetNetnsArgs;
 
 /// The gateway: the original mmproxy's flags and a few more.
@@ -38,9 +38,12 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "ADDR:PORT", required = true, value_parser = address)]
     pub(crate) listen: Vec<SocketAddr>,
 
-    /// Take connections to other addresses and ports too, which a TPROXY rule sends here
-    #[arg(long)]
+    /// Take connections to other addresses and ports too, which a TPROXY rule sends here; --tproxy-ports makes such rules
+    #[arg(long, help_heading = "Transparent listener")]
     pub(crate) listen_transparent: bool,
+
+    #[command(flatten)]
+    pub(crate) tproxy: TproxyArgs,
 
     #[command(flatten)]
     pub(crate) targets: TargetArgs,

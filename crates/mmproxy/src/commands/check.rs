@@ -4,10 +4,11 @@ use std::fmt;
 
 use mmproxy_forwarder::{DialOptions, TargetAddr, Targets};
 use mmproxy_routing::check::{self, Counters, ExitKind, Fact, Level, Strangers, Target, locate};
-use mmproxy_routing::{Observed, State, Transport, observe};
+use mmproxy_routing::{Observed, Plan, State, Transport, observe};
 use serde::Serialize;
 
 use crate::cli::CheckArgs;
+use crate::commands::routing::ways_in;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::privileges;
@@ -22,9 +23,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if !args.no_connect {
         privileges::require_spoofing()?;
     }
+    let ways_in = ways_in(&args.listener, args.path)?;
+    let way_in = runtime::block_on(observe_all(&ways_in))??;
     args.netns.enter()?;
     let mut console = if args.json { Console::silent() } else { Console::stdout(false) };
-    let seen = runtime::block_on(async {
+    let mut seen = runtime::block_on(async {
         let served = Served {
             families: return_path::families_of(&targets),
             targets: Some(&targets),
@@ -36,6 +39,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         let dial = return_path::mark(DialOptions::new(), &path);
         look(&path, &targets, (!args.no_connect).then_some(&dial)).await
     })??;
+    seen.way_in = way_in;
 
     seen.print(&mut console);
     let exit = seen.exit();
@@ -49,6 +53,8 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 /// All that was looked at.
 #[derive(Default)]
 struct Seen {
+    /// The objects of the way in, where ports are handed to a listener.
+    way_in: Vec<Observed>,
     /// The objects of the plan.
     objects: Vec<Observed>,
     /// What lies between a spoofed connection and its target.
@@ -59,11 +65,24 @@ struct Seen {
     verdicts: Vec<check::Finding>,
 }
 
+async fn observe_all(plans: &[Plan]) -> Result<Vec<Observed>, Failure> {
+    let mut objects: Vec<Observed> = Vec::new();
+    for plan in plans {
+        for object in observe(plan).await.map_err(failure)? {
+            // Two ranges of ports share rule and route.
+            if !objects.contains(&object) {
+                objects.push(object);
+            }
+        }
+    }
+    Ok(objects)
+}
+
 /// Without `dial` nothing is connected to.
 async fn look(path: &ReturnPath, targets: &Targets, dial: Option<&DialOptions>) -> Result<Seen, Failure> {
     let mut seen = Seen::default();
     for plan in path.plans().await? {
-        seen.objects.extend(observe(&plan).await.map_err(failure)?);
+        seen.objects.extend(observe_all(std::slice::from_ref(&plan)).await?);
         let checked: Vec<Target> = targets
             .iter()
             .map(|target| Target { address: target.addr(), transport: path.transport() })
@@ -109,7 +128,8 @@ impl Seen {
     }
 
     fn print(&self, console: &mut Console) {
-        self.objects.iter().for_each(|observed| return_path::print_observed(observed, console));
+        let objects = self.way_in.iter().chain(&self.objects);
+        objects.for_each(|observed| return_path::print_observed(observed, console));
         self.findings.iter().for_each(|finding| console.always(Line(finding)));
         self.targets.iter().for_each(|finding| console.always(finding));
         let died = self.verdicts.iter().filter(|verdict| verdict.level == Level::Failed);
@@ -127,6 +147,7 @@ impl Seen {
             Some(ExitKind::Unavailable) => Exit::Unavailable,
             Some(ExitKind::Permission) => Exit::NoPermission,
             Some(ExitKind::Configuration) => Exit::Config,
+            None if self.way_in.iter().any(|found| !matches!(found.state, State::Present(_))) => Exit::Config,
             // An attempt that died before it was one has no verdict.
             None => {
                 let connections = self.targets.iter().filter(|finding| finding.step.connects());
@@ -164,6 +185,8 @@ impl fmt::Display for Line<'_> {
 struct Report<'a> {
     ok: bool,
     exit: u8,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    way_in: Vec<Object>,
     return_path: Vec<Object>,
     targets: &'a [Finding],
     findings: Vec<Described<'a>>,
@@ -195,6 +218,7 @@ impl<'a> Report<'a> {
         Self {
             ok: exit == Exit::Ok,
             exit: exit as u8,
+            way_in: seen.way_in.iter().map(Object::new).collect(),
             return_path: seen.objects.iter().map(Object::new).collect(),
             targets: &seen.targets,
             findings: seen.findings.iter().chain(&seen.verdicts).map(Described::new).collect(),

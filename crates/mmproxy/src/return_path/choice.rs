@@ -12,7 +12,7 @@ use mmproxy_routing::{
     Families, Family, Mode, Plan, Question, Transport, Verdict, default_device, ipv6_off, lookup,
 };
 
-use crate::cli::{ProtocolArg, ReturnPathArgs, ReturnPathMode};
+use crate::cli::{ReturnPathArgs, ReturnPathMode};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::return_path::failure;
@@ -176,10 +176,7 @@ impl ReturnPath {
 
     /// What the targets speak.
     pub(crate) const fn transport(&self) -> Transport {
-        match self.args.protocol {
-            ProtocolArg::Tcp => Transport::Tcp,
-            ProtocolArg::Udp => Transport::Udp,
-        }
+        self.args.transport()
     }
 
     /// The mark of spoofed sockets toward targets of this family, where the mode knows its packets by one.
@@ -322,6 +319,7 @@ struct Reason<'a>(Transport, &'a [Because]);
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(transport, reasons) = self;
+        let transport = transport.to_string().to_uppercase();
         match reasons {
             [Because::Own(one), Because::Own(other)] => {
                 write!(f, "{one} and {other} are addresses of this host")
