@@ -30,6 +30,8 @@ PROGRAMS=(
     'ssh openssh-client'        # interop and README: host keys, a real client
     'ip iproute2'               # ci/left-behind.sh looks with other eyes than ours
     '/etc/protocols netbase'    # `ip rule … ipproto udp` knows the names from there
+    'iptables-nft iptables'     # rules that an operator of the original made, in test namespaces
+    'iptables-legacy iptables'  # the same with the older kind
     'nft nftables'              # packet loss and drops in test namespaces
     'ps procps'                 # ci/left-behind.sh
     'unshare util-linux'        # ci/readme.sh runs the README's blocks in a namespace

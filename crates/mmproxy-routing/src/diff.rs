@@ -34,6 +34,7 @@ pub(crate) fn to_install(plan: &Plan, observed: &[Observed], ours: &Ours, lifeti
             ours.ledgers(route).filter(|ledger| converts || ledger.lifetime() == lifetime).collect();
         // The plan's first route records its switches, and each the table of its family.
         let mut changed = union(old.iter().copied()).union(std::mem::take(&mut record));
+        // Of a table that somebody else made there is nothing to remember.
         let makes = |table: &Netfilter| {
             let leased = converts && ours.tables.contains(&(*table, Lifetime::Leased));
             leased || missing(&Step::Netfilter(*table))

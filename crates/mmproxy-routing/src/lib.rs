@@ -6,7 +6,8 @@
 //! [`Lease`] holds it for as long as an instance runs.
 //!
 //! No function here sees a connection. None calls `ip`, `iptables` or `sysctl`; only the modes [`Mode::Connmark`] and
-//! [`Mode::Socket`] and a [`check`] call `nft`. All work in the network namespace of the calling thread and need a
+//! [`Mode::Socket`] and a [`check`] call `nft`, and the former two read what `iptables-nft-save` and
+//! `iptables-legacy-save` print where an operator has rules of that kind. All work in the network namespace of the calling thread and need a
 //! current-thread tokio runtime (or one whose threads share a namespace) with I/O and time enabled.
 
 mod apply;
@@ -30,6 +31,8 @@ mod rtnl;
 mod scene;
 mod step;
 mod sysctl;
+mod tool;
+mod xtables;
 
 pub use apply::{Applied, Outcome, apply};
 pub use diff::diff;

@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::error::RoutingError;
 use crate::ledger::Lifetime;
+use crate::mode::Family;
 use crate::netfilter::{Chain, Netfilter, canonical};
 
 /// What is in nftables, of everybody's.
@@ -97,6 +98,15 @@ impl Ruleset {
             .iter()
             .any(|table| text(table, "family") == wanted.family.nft() && text(table, "name") == name)
             && !self.ours().iter().any(|(table, _)| table == wanted)
+    }
+
+    /// Whether the mangle table of iptables-nft holds rules of which nft does not show everything.
+    pub(crate) fn has_xtables(&self, family: Family) -> bool {
+        self.rules.iter().any(|rule| {
+            text(rule, "family") == family.nft()
+                && text(rule, "table") == "mangle"
+                && rule["expr"].as_array().into_iter().flatten().any(|part| part.get("xt").is_some())
+        })
     }
 
     /// Whether a rule stands in a chain of this kind.

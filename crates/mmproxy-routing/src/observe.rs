@@ -28,6 +28,8 @@ pub struct Observed {
     pub step: Step,
     /// What was found.
     pub state: State,
+    /// What somebody made for the same purpose and does not serve it, and why not.
+    pub near_miss: Option<String>,
 }
 
 /// What was found of one step.

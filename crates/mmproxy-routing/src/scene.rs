@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::rtnl::{Action, Filter, KernelRoute, KernelRule, Rtnl, table_name};
 use crate::step::{LocalRoute, Rule, Selector, Step, Sysctl};
 use crate::sysctl;
+use crate::xtables::{Merit, Xtables};
 
 /// What the kernel has of a plan's switches, tables and rules.
 pub(crate) struct Scene {
@@ -28,22 +29,39 @@ impl Scene {
     pub(crate) async fn look(rtnl: &Rtnl, plan: &Plan) -> Result<Self, RoutingError> {
         let rules = rtnl.all_rules().await?;
         let ours = Ours::among(&rules, rtnl).await?;
-        let mut found = Found { ours: &ours, rules, routes: Vec::new(), ruleset: Ruleset::default() };
+        let mut found = Found {
+            ours: &ours,
+            rules,
+            routes: Vec::new(),
+            ruleset: Ruleset::default(),
+            xtables: Xtables::default(),
+        };
         if plan.tables().next().is_some() {
             found.ruleset = Ruleset::read().await?;
+            let unserved: Vec<_> = plan
+                .tables()
+                .filter(|table| !found.ruleset.serves(table))
+                .map(|table| (table.family, found.ruleset.has_xtables(table.family)))
+                .collect();
+            found.xtables = Xtables::read(&unserved).await;
         }
         for route in plan.routes() {
             found.routes.extend(rtnl.routes(route.family, Filter::Table(route.table.get())).await?);
         }
         let mut observed = Vec::new();
         for step in plan.steps() {
+            let mut near_miss = None;
             let state = match step {
                 Step::Sysctl(sysctl) => found.switch(*sysctl)?,
                 Step::Rule(rule) => found.rule(rule, rtnl).await?,
                 Step::LocalRoute(route) => found.route(route, plan),
-                Step::Netfilter(table) => found.table(table).await,
+                Step::Netfilter(table) => {
+                    let (state, resembling) = found.table(table).await;
+                    near_miss = resembling;
+                    state
+                }
             };
-            observed.push(Observed { step: step.clone(), state });
+            observed.push(Observed { step: step.clone(), state, near_miss });
         }
         Ok(Self { observed, ours })
     }
@@ -54,6 +72,7 @@ struct Found<'a> {
     rules: Vec<KernelRule>,
     routes: Vec<KernelRoute>,
     ruleset: Ruleset,
+    xtables: Xtables,
 }
 
 impl Found<'_> {
@@ -137,27 +156,34 @@ impl Found<'_> {
         }))
     }
 
-    async fn table(&self, wanted: &Netfilter) -> State {
+    /// What was found of a table, and what resembles it where it is missing.
+    async fn table(&self, wanted: &Netfilter) -> (State, Option<String>) {
         if !self.ruleset.serves(wanted) {
+            let near_miss = match self.xtables.judge(wanted) {
+                Merit::Serves => return (State::Present(Owner::Foreign), None),
+                Merit::Falls(lack) => Some(lack),
+                Merit::Nothing => None,
+            };
             // Ours would replace it.
             if !self.ruleset.is_taken(wanted) {
-                return State::Missing;
+                return (State::Missing, near_miss);
             }
             let owner = match program_of(wanted).await {
                 Some(program) => format!(", which belongs to {program},"),
                 None => String::new(),
             };
-            return State::Different {
+            let taken = State::Different {
                 found: format!(
                     "there is a table `{}` already{owner} with something else in it",
                     wanted.name()
                 ),
                 cure: "remove it (`nft delete table`), or choose another mark (--mark)",
             };
+            return (taken, near_miss);
         }
         let owner =
             self.ruleset.ours().into_iter().find(|(table, _)| table == wanted).map(|(_, lifetime)| lifetime);
-        State::Present(owner.into())
+        (State::Present(owner.into()), None)
     }
 
     fn route(&self, wanted: &LocalRoute, plan: &Plan) -> State {

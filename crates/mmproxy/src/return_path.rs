@@ -110,10 +110,11 @@ pub(crate) fn print(applied: &Applied, console: &mut Console) {
 /// The same for what was only looked at.
 pub(crate) fn print_observed(observed: &Observed, console: &mut Console) {
     let step = Padded(&observed.step);
-    match &observed.state {
-        State::Present(_) => console.fine(format_args!("{step} [+] VERIFIED")),
-        State::Missing => console.always(format_args!("{step} [!] MISSING")),
-        State::Different { found, cure } => {
+    match (&observed.state, &observed.near_miss) {
+        (State::Present(_), _) => console.fine(format_args!("{step} [+] VERIFIED")),
+        (State::Missing, None) => console.always(format_args!("{step} [!] MISSING")),
+        (State::Missing, Some(lack)) => console.always(format_args!("{step} [!] MISSING: {lack}")),
+        (State::Different { found, cure }, _) => {
             console.always(format_args!("{step} [!] MISSING: {found}; {cure}"));
         }
     }

@@ -17,7 +17,7 @@ use super::sockets::{Bound, waiting};
 use super::sysctls::{self, Needs};
 use crate::family::ipv6_off;
 use crate::mode::{Family, Mode, Transport};
-use crate::observe::{State, observe};
+use crate::observe::{Observed, State, observe};
 use crate::plan::Plan;
 use crate::step::Step;
 
@@ -305,8 +305,7 @@ impl Check<'_> {
                 match found.state {
                     State::Present(_) => None,
                     State::Missing => Some(
-                        failed(format!("`{}` has not been done", found.step))
-                            .cured_by(format!("`mmproxy setup`, or `{}`", found.step)),
+                        failed(not_done(&found)).cured_by(format!("`mmproxy setup`, or `{}`", found.step)),
                     ),
                     State::Different { found, cure } => Some(failed(found).cured_by(cure)),
                 }
@@ -374,6 +373,12 @@ impl Sockets {
         let served = bound.first().filter(|socket| socket.serves(target.address.ip()).is_some());
         (findings, served.map(|socket| socket.uid))
     }
+}
+
+/// That an object is missing, and what there is in its stead.
+fn not_done(missing: &Observed) -> String {
+    let near_miss = missing.near_miss.as_ref().map_or_else(String::new, |lack| format!("; {lack}"));
+    format!("`{}` has not been done{near_miss}", missing.step)
 }
 
 const fn family(target: Target) -> Family {

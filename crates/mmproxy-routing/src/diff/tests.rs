@@ -50,7 +50,10 @@ impl Namespace {
                 Step::Sysctl(_) | Step::Rule(_) | Step::LocalRoute(_) | Step::Netfilter(_) => State::Missing,
             }
         };
-        plan.steps().iter().map(|step| Observed { step: step.clone(), state: state(step) }).collect()
+        plan.steps()
+            .iter()
+            .map(|step| Observed { step: step.clone(), state: state(step), near_miss: None })
+            .collect()
     }
 
     fn make(&mut self, change: &Change) {

@@ -158,4 +158,27 @@ fn mode_connmark_is_explained_object_by_object() {
     });
 }
 
+#[test]
+fn rules_made_with_iptables_are_told_where_they_do_not_serve_mode_connmark() {
+    alone("elsewhere::rules_made_with_iptables_are_told_where_they_do_not_serve_mode_connmark", || async {
+        default_routes();
+        let plan = Plan::connmark(Settings::default(), Families::V4, Some("east".parse().unwrap()));
+        apply(&plan).await.unwrap();
+        run("nft", "flush ruleset");
+        let restore = "-t mangle -A OUTPUT -m connmark --mark 123 -j CONNMARK --restore-mark";
+        run("iptables-nft", restore);
+        run("iptables-nft", "-t mangle -A PREROUTING -i east -m mark --mark 123 -j CONNMARK --save-mark");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::tcp(listener.local_addr().unwrap());
+        let (findings, verdict) = diagnose(&plan, target).await;
+        assert_eq!(facts(&findings, Level::Failed), [Fact::ObjectMissing], "{findings:#?}");
+        assert!(verdict.found.contains("is for other packets (`-i east`)"), "{verdict}");
+
+        run("iptables-nft", "-t mangle -A PREROUTING -i lo -m mark --mark 123 -j CONNMARK --save-mark");
+        let (findings, verdict) = diagnose(&plan, target).await;
+        assert_eq!(facts(&findings, Level::Failed), [], "{findings:#?}");
+        assert_eq!(verdict.fact, Fact::Connected, "{verdict}");
+    });
+}
+
 const PORT: u16 = 8443;

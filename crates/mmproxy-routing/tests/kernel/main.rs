@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test prepares succeeds, or the test has failed")]
 
+mod handmade;
 mod instance;
 mod lease;
 mod modes;

@@ -230,7 +230,7 @@ impl Object {
     fn new(observed: &Observed) -> Self {
         let (state, found) = match &observed.state {
             State::Present(owner) => ("present", Some(owner.to_string())),
-            State::Missing => ("missing", None),
+            State::Missing => ("missing", observed.near_miss.clone()),
             State::Different { found, .. } => ("different", Some(found.clone())),
         };
         Self { command: observed.step.to_string(), state, found }

@@ -1,0 +1,43 @@
+//! Other programs, which are asked to list something.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// Runs a program that reads nothing, in the network namespace of the calling thread, and waits for its end.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::NotFound`] where there is no such program, [`io::ErrorKind::TimedOut`] after [`DEADLINE`].
+pub(crate) async fn listed(program: &str, arguments: &[&str]) -> io::Result<Output> {
+    let output = Command::new(find(program)?)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    tokio::time::timeout(DEADLINE, output).await.unwrap_or_else(|_| {
+        let late = format!("no answer within {} s", DEADLINE.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, late))
+    })
+}
+
+/// Where a program is. Looked for here, because a user's `PATH` often lacks the system's programs, and because a
+/// directory in it that may not be read would hide that the program is missing.
+fn find(program: &str) -> io::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "it is not in PATH, /usr/sbin, /sbin and /usr/local/sbin")
+        })
+}
+
+/// How long a listing may take. A firewall of a hundred thousand rules takes seconds.
+const DEADLINE: Duration = Duration::from_secs(20);
