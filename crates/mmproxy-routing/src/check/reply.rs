@@ -196,7 +196,7 @@ impl Case<'_> {
         let cure = if planned < rule.priority {
             format!("`mmproxy setup`, or `{}`", self.wanted.rule_step)
         } else if rule.priority > 1 {
-            format!("give our rule an earlier place, `--rule-priority {}`", rule.priority - 1)
+            format!("give our rule an earlier place, `--priority {}`", rule.priority - 1)
         } else {
             format!("move that rule behind ours, to a priority above {planned}")
         };

@@ -108,7 +108,7 @@ fn a_rule_that_comes_first_is_named_with_its_maker() {
         assert_eq!(verdict.fact, Fact::AnswerRoutedAway);
         assert!(verdict.found.contains("rule `50: not from all fwmark 0xca6c lookup 51820"), "{verdict}");
         assert!(verdict.found.contains("wg-quick"), "{verdict}");
-        assert!(verdict.cure.unwrap().contains("--rule-priority 49"));
+        assert!(verdict.cure.unwrap().contains("--priority 49"));
         one(&findings, Fact::ForeignMarkRules);
     });
 }

@@ -98,7 +98,7 @@ fn each_broken_object_is_named() {
             away(51820),
             Fact::RuleOvertaken,
             "wg-quick",
-            "--rule-priority 98",
+            "--priority 98",
         ),
         (
             &[LOCAL, "1: from all unreachable", OURS],
