@@ -129,6 +129,9 @@ facts! {
     /// Somebody redirects ports of the loopback addresses.
     LocalhostRedirected = "localhost_redirected",
 
+    /// Somebody switches connection tracking off.
+    Untracked = "untracked",
+
     /// The spoofed connection was made.
     Connected = "connected",
     /// The process was not permitted to make it.

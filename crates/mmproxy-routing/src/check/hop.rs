@@ -290,6 +290,7 @@ const REPLY_LOST: &[Fact] = &[
     Fact::FamilyMissing,
     Fact::ObjectMissing,
     Fact::ModeUnfit,
+    Fact::Untracked,
 ];
 
 #[cfg(test)]

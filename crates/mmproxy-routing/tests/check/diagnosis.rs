@@ -1,14 +1,14 @@
 //! What the tests of a check have in common: a diagnosis and the attempt that proves it.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
 use mmproxy_routing::check::{Attempt, Counters, Fact, Finding, Level, Strangers, Target, examine, locate};
 use mmproxy_routing::{Families, Mode, Plan, Settings, apply};
 
 use crate::namespace::default_routes;
-use crate::spoof::{PATIENCE, connect};
+use crate::spoof::{PATIENCE, connect, udp_to};
 
 pub(crate) fn fwmark() -> Plan {
     Plan::fwmark(Settings::default(), Families::BOTH)
@@ -28,6 +28,28 @@ pub(crate) async fn diagnose(plan: &Plan, target: Target) -> (Vec<Finding>, Find
         Err(io::ErrorKind::TimedOut) => Attempt::TimedOut,
         Err(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable) => Attempt::Unreachable,
         Err(io::ErrorKind::PermissionDenied) => Attempt::NotPermitted,
+        Err(kind) => panic!("{kind}"),
+    };
+    let verdict = locate(target, attempt, &moved, &findings);
+    (findings, verdict)
+}
+
+/// The same for UDP, where `server`, if there is one, answers what it gets.
+pub(crate) async fn diagnose_udp(
+    plan: &Plan,
+    target: Target,
+    server: Option<&UdpSocket>,
+) -> (Vec<Finding>, Finding) {
+    let findings = examine(plan, &[target], Strangers::default()).await;
+    let mark = if plan.mode() == Mode::Connmark { 123 } else { 0 };
+    let before = Counters::read().unwrap();
+    let client = Strangers::default().toward(target);
+    let outcome = udp_to(server, target.address, client, mark);
+    let moved = Counters::read().unwrap().since(&before);
+    let attempt = match outcome.map_err(|error| error.kind()) {
+        Ok(()) => Attempt::Connected,
+        Err(io::ErrorKind::ConnectionRefused) => Attempt::Refused,
+        Err(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => Attempt::TimedOut,
         Err(kind) => panic!("{kind}"),
     };
     let verdict = locate(target, attempt, &moved, &findings);

@@ -1,12 +1,12 @@
 //! Targets behind this host, and replies that are marked by nftables.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 
 use mmproxy_routing::check::{Fact, Level, Strangers, Target, examine};
 use mmproxy_routing::{Families, Plan, Settings, apply};
 
-use crate::diagnosis::{StandIn, diagnose, facts, one};
+use crate::diagnosis::{StandIn, diagnose, diagnose_udp, facts, one};
 use crate::namespace::{alone, default_routes, ip, run, sysctl};
 
 /// A machine behind this host with two ways to it: `near`, 10.7.0.1 to 10.7.0.2, over which it answers, and `far`,
@@ -41,6 +41,15 @@ impl Machine {
 
     fn ip(&self, arguments: &str) {
         self.run(&format!("ip {arguments}"));
+    }
+
+    fn udp_server(&self, address: SocketAddr) -> UdpSocket {
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.server.id())).unwrap();
+        let inside = move || {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            UdpSocket::bind(address).unwrap()
+        };
+        std::thread::spawn(inside).join().unwrap()
     }
 
     fn run(&self, command: &str) {
@@ -122,6 +131,43 @@ fn replies_that_come_in_another_way_fail_a_strict_reverse_path_filter() {
             sysctl(&format!("net.ipv4.conf.{device}.rp_filter"), 2);
         }
         assert_eq!(diagnose(&socket(), target("10.7.0.2")).await.1.fact, Fact::Connected, "the cure cures");
+    });
+}
+
+#[test]
+fn a_udp_server_behind_this_host_is_told_from_one_whose_answers_are_filtered() {
+    alone("elsewhere::a_udp_server_behind_this_host_is_told_from_one_whose_answers_are_filtered", || async {
+        let machine = Machine::new();
+        let findings =
+            examine(&socket(), &[Target::udp(target("10.7.0.2").address)], Strangers::default()).await;
+        assert!(facts(&findings, Level::Failed).contains(&Fact::ObjectMissing), "{findings:#?}");
+        apply(&socket()).await.unwrap();
+        for address in ["10.7.0.2", "fd07::2"] {
+            let target = Target::udp(target(address).address);
+            let server = machine.udp_server(target.address);
+            let (findings, verdict) = diagnose_udp(&socket(), target, Some(&server)).await;
+            assert_eq!(facts(&findings, Level::Failed), [], "{findings:#?}");
+            assert_eq!(verdict.fact, Fact::Connected, "{verdict}");
+        }
+
+        // The policy of somebody else sends answers back another way than questions go.
+        machine.ip("route add default via 10.6.0.1 table 7");
+        machine.ip("rule add ipproto udp lookup 7");
+        for device in ["all", "near", "far"] {
+            sysctl(&format!("net.ipv4.conf.{device}.rp_filter"), 1);
+        }
+        let target = Target::udp(target("10.7.0.2").address);
+        let server = machine.udp_server(target.address);
+        let (findings, verdict) = diagnose_udp(&socket(), target, Some(&server)).await;
+        one(&findings, Fact::ReversePathStrict);
+        assert_eq!(verdict.fact, Fact::AnswerFiltered, "{verdict}");
+        sysctl("net.ipv4.conf.all.rp_filter", 2);
+        sysctl("net.ipv4.conf.far.rp_filter", 2);
+        assert_eq!(
+            diagnose_udp(&socket(), target, Some(&server)).await.1.fact,
+            Fact::Connected,
+            "the cure cures"
+        );
     });
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test prepares succeeds, or the test has failed")]
 
+mod datagrams;
 mod diagnosis;
 mod elsewhere;
 mod firewall;

@@ -57,6 +57,9 @@ pub(super) fn find(ruleset: Option<&Ruleset>, marks: &Marks<'_>) -> Vec<Finding>
             );
         }
     }
+    if marks.mode == Mode::Connmark {
+        findings.extend(untracked(foreign().filter(|rule| rule.untracks())));
+    }
     if marks.mode == Mode::Source {
         findings.extend(ruleset.and_then(localhost_redirected));
     }
@@ -76,6 +79,22 @@ fn mark_taken<'a>(mut rules: impl Iterator<Item = &'a Rule>, mark: u32) -> Optio
         )
         .because("what it marks would be delivered on this host by our rule")
         .cured_by("choose another mark, `--mark`"),
+    )
+}
+
+fn untracked<'a>(mut rules: impl Iterator<Item = &'a Rule>) -> Option<Finding> {
+    let rule = rules.next()?;
+    Some(
+        Finding::warning(
+            Subject::Firewall,
+            Fact::Untracked,
+            format!(
+                "rule with handle {} in {} switches connection tracking off for what it picks",
+                rule.handle, rule.place
+            ),
+        )
+        .because("mode connmark keeps the mark of a connection there: without it, replies have none")
+        .cured_by("let that rule leave out connections to the target, or use `--return-path fwmark` (TCP) or `port` (UDP)"),
     )
 }
 
