@@ -27,6 +27,7 @@
 
 mod balancer;
 mod connection;
+mod datagram;
 pub mod expect;
 mod gateway;
 pub mod header;
@@ -42,6 +43,7 @@ mod user;
 
 pub use balancer::Balancer;
 pub use connection::{Connection, End};
+pub use datagram::UdpTarget;
 pub use gateway::{Flags, Gateway, executable, mmproxy};
 pub use header::{V2, Version};
 pub use isolation::{LIMIT, isolated, scratch};
@@ -49,5 +51,5 @@ pub use netns::Namespace;
 pub use process::{Finished, Program, installed, run, shell};
 pub use state::State;
 pub use target::Target;
-pub use topology::{Family, Topology, addr};
+pub use topology::{Container, Family, Topology, addr};
 pub use user::ordinary_user;

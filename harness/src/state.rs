@@ -1,6 +1,8 @@
 //! Everything that a gateway may change in a network namespace, to be compared.
 
 use std::fmt;
+use std::fs::{read_dir, read_to_string};
+use std::path::Path;
 use std::process::Command;
 
 use rtnetlink::packet_route::route::RouteAttribute;
@@ -37,9 +39,7 @@ impl State {
             lines
         });
         lines.sort();
-        for name in SYSCTLS {
-            lines.push(format!("sysctl {name} = {:?}", namespace.sysctl(name)));
-        }
+        lines.extend(sysctls(namespace));
         lines.extend(nft_ruleset(namespace).lines().map(|line| format!("nft {line}")));
         Self { lines }
     }
@@ -76,19 +76,29 @@ impl fmt::Debug for State {
     }
 }
 
-/// Whatever a return path may want to set, in every mode.
-const SYSCTLS: [&str; 10] = [
-    "net.ipv4.tcp_fwmark_accept",
-    "net.ipv4.fwmark_reflect",
-    "net.ipv6.fwmark_reflect",
-    "net.ipv4.ip_forward",
-    "net.ipv4.ip_nonlocal_bind",
-    "net.ipv6.ip_nonlocal_bind",
-    "net.ipv4.conf.all.route_localnet",
-    "net.ipv4.conf.lb0.route_localnet",
-    "net.ipv4.conf.all.rp_filter",
-    "net.ipv4.conf.all.src_valid_mark",
-];
+/// Every network switch of a namespace, with its value, in order.
+fn sysctls(namespace: &Namespace) -> Vec<String> {
+    let mut found = Vec::new();
+    namespace.run(|| {
+        for tree in ["/proc/sys/net/ipv4", "/proc/sys/net/ipv6"] {
+            read_switches(Path::new(tree), &mut found);
+        }
+    });
+    found.sort();
+    found
+}
+
+fn read_switches(folder: &Path, found: &mut Vec<String>) {
+    for entry in read_dir(folder).expect("/proc is mounted, and this kernel has IPv6") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            read_switches(&path, found);
+        } else if let Ok(value) = read_to_string(&path) {
+            // Some can only be written.
+            found.push(format!("sysctl {} = {}", path.display(), value.trim()));
+        }
+    }
+}
 
 /// Empty where there is no nft: then nothing on this machine can have made a ruleset with it.
 fn nft_ruleset(namespace: &Namespace) -> String {

@@ -1,11 +1,15 @@
 //! The networks that tests run on.
 
+mod container;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::expect::eventually;
 use crate::netlink;
 use crate::netns::Namespace;
 use crate::process::shell;
+
+pub use self::container::Container;
 
 /// A balancer and a gateway with its target, joined by one cable; behind the balancer, on request, clients.
 ///

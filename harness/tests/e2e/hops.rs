@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use harness::{Family, Namespace, Target, Topology, isolated, mmproxy, run, shell};
+use harness::{Family, Namespace, State, Target, Topology, UdpTarget, isolated, mmproxy, run, shell};
 
+use crate::support::client;
 use Family::{V4, V6};
 
 /// Breaks the way of replies with `script`, and expects `check` to end with `status` and to name `fact`.
@@ -94,6 +95,86 @@ hop!(
     78,
     "answer_dropped"
 );
+
+hop!(
+    a_table_that_leads_elsewhere_is_found_ipv4,
+    a_table_that_leads_elsewhere_is_found_ipv6,
+    "IP route flush table 100; IP route add default dev lb0 table 100",
+    78,
+    "answer_routed_away"
+);
+hop!(
+    a_strict_reverse_path_filter_beside_a_foreign_policy_does_no_harm_ipv4,
+    a_strict_reverse_path_filter_beside_a_foreign_policy_does_no_harm_ipv6,
+    "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.lo.rp_filter=1 net.ipv4.conf.lb0.rp_filter=1;
+     IP route add default dev lb0 table 51820; IP rule add not fwmark 0xca6c lookup 51820 priority 20000",
+    0,
+    "connected"
+);
+
+/// What breaks the way of a datagram's answer, and what `check -p udp` finds, which sends none. `PORT` is the server's.
+const UDP: [(&str, i32, &str); 6] = [
+    ("IP rule del iif lo ipproto udp sport PORT", 78, "rule_missing"),
+    ("IP route flush table 100", 78, "route_missing"),
+    ("IP route flush table 100; IP route add default dev lb0 table 100", 78, "table_foreign"),
+    ("IP rule add ipproto udp sport PORT lookup main priority 50", 78, "rule_overtaken"),
+    (
+        "nft 'table inet f { chain c { type filter hook input priority 0; udp dport PORT drop; }; }'",
+        78,
+        "firewall_drops",
+    ),
+    (
+        "nft 'table inet f { chain c { type filter hook output priority 0; udp sport PORT drop; }; }'",
+        78,
+        "firewall_stops_reply",
+    ),
+];
+
+#[test]
+fn for_udp_every_hop_that_is_broken_is_found_without_a_datagram() {
+    isolated(|| {
+        let net = Topology::new();
+        net.default_routes();
+        for (family, flag, ip) in [(V4, "-4", "ip -4"), (V6, "-6", "ip -6")] {
+            for (script, status, fact) in UDP {
+                let target = UdpTarget::listen(&net.gateway, SocketAddr::new(family.loopback(), 0));
+                let address = target.address().to_string();
+                let command = |words: &[&str]| {
+                    let words = words.iter().copied().chain(["-p", "udp", flag, &address]);
+                    run(&net.gateway, &mut mmproxy(words), b"")
+                };
+                let before = State::of(&net.gateway);
+                command(&["setup"]).expect_code(0);
+                command(&["check"]).expect_code(0);
+                target.expect_answers(&net.gateway, client(family));
+                let port = target.address().port().to_string();
+                shell(&net.gateway, &script.replace("IP", ip).replace("PORT", &port));
+                if fact != "firewall_drops" {
+                    target.expect_no_way_back(&net.gateway, client(family));
+                }
+                let report = command(&["check", "--json"]).expect_code(status).stdout;
+                let report: serde_json::Value = serde_json::from_str(&report).expect("one JSON object");
+                let found = report["findings"].as_array().into_iter().flatten();
+                let failed: Vec<_> = found.filter(|finding| finding["level"] == "failed").collect();
+                assert!(failed.len() == 1 && failed[0]["fact"] == fact, "{script}: {report:#}");
+                assert!(failed[0]["cure"].is_string(), "{report:#}");
+
+                shell(
+                    &net.gateway,
+                    &format!(
+                        "nft flush ruleset; {ip} rule del priority 50 2>/dev/null || true; {ip} route flush table 100"
+                    ),
+                );
+                command(&["teardown"]).expect_code(0);
+                State::of(&net.gateway).expect_unchanged_since(&before);
+            }
+            let nobody = SocketAddr::new(family.loopback(), 9).to_string();
+            run(&net.gateway, &mut mmproxy(["check", "-p", "udp", "--no-connect", flag, &nobody]), b"")
+                .expect_code(69)
+                .expect_text(&["no program has udp port 9"]);
+        }
+    });
+}
 
 #[test]
 fn a_target_that_is_down_is_found() {
