@@ -1,7 +1,6 @@
 //! The conversation with nft(8).
 
 use std::io;
-use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use crate::error::RoutingError;
 use crate::ledger::Lifetime;
 use crate::mode::Family;
 use crate::netfilter::{Chain, Netfilter, canonical};
+use crate::tool;
 
 /// What is in nftables, of everybody's.
 #[derive(Clone, Debug, Default)]
@@ -172,7 +172,7 @@ async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, Routin
 }
 
 async fn converse(arguments: &[&str], input: Option<&str>) -> io::Result<Output> {
-    let mut process = Command::new(program()?)
+    let mut process = Command::new(tool::find("nft")?)
         .args(arguments)
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
@@ -183,20 +183,6 @@ async fn converse(arguments: &[&str], input: Option<&str>) -> io::Result<Output>
         stdin.write_all(text.as_bytes()).await?;
     }
     process.wait_with_output().await
-}
-
-/// Where nft(8) is. Looked for here, because a user's `PATH` often lacks the system's programs, and because a
-/// directory in it that may not be read would hide that the program is missing.
-fn program() -> io::Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(system)
-        .map(|directory| directory.join("nft"))
-        .find(|program| program.is_file())
-        .ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "it is not in PATH, /usr/sbin, /sbin and /usr/local/sbin")
-        })
 }
 
 /// The comment on the rules of our tables, which tells them from those of people who typed what we print.

@@ -1,4 +1,4 @@
-//! Other programs, which are asked to list something.
+//! Other programs: where they are, and what they list.
 
 use std::io;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub(crate) async fn listed(program: &str, arguments: &[&str]) -> io::Result<Outp
 
 /// Where a program is. Looked for here, because a user's `PATH` often lacks the system's programs, and because a
 /// directory in it that may not be read would hide that the program is missing.
-fn find(program: &str) -> io::Result<PathBuf> {
+pub(crate) fn find(program: &str) -> io::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)

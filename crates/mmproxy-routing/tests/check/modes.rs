@@ -6,7 +6,7 @@ use mmproxy_routing::check::{Attempt, Counters, Fact, Level, Strangers, Target, 
 use mmproxy_routing::{Families, Plan, Settings, Transport, apply};
 
 use crate::diagnosis::{diagnose, facts, fwmark, nft, one, working};
-use crate::namespace::{alone, default_routes, ip, own_addresses, sysctl};
+use crate::namespace::{alone, default_routes, ip, own_addresses, run, sysctl};
 
 #[test]
 fn a_target_on_another_host_is_not_for_this_mode() {
@@ -104,6 +104,15 @@ fn mode_source_serves_loopback_targets_and_warns_of_redirected_ports() {
         let findings = examine(&plan, &[target], Strangers::default()).await;
         one(&findings, Fact::ModeUnfit);
         assert_eq!(one(&findings, Fact::LocalhostRedirected).level, Level::Warning);
+        run("nft", "flush ruleset");
+        nft("table ip6 containers { chain output { type nat hook output priority -100;
+             ip6 daddr ::1 udp dport 53 dnat to [fd08::7]:53
+             }
+             }");
+        let findings = examine(&plan, &[target], Strangers::default()).await;
+        let redirected = one(&findings, Fact::LocalhostRedirected);
+        assert!(redirected.found.contains("ip6 containers output"), "{redirected}");
+        assert_eq!(redirected.cure.as_deref(), Some("`--return-path fwmark`"));
 
         ip("rule del from 127.0.0.0/8 iif lo lookup 100 priority 100 protocol 77");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

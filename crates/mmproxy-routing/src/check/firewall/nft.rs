@@ -3,12 +3,9 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::process::Stdio;
-use std::time::Duration;
-
-use tokio::process::Command;
 
 use super::ruleset::Place;
+use crate::tool;
 
 /// Runs nft in the network namespace of the calling thread.
 #[derive(Clone, Copy, Debug)]
@@ -17,36 +14,22 @@ pub(super) struct Nft;
 impl Nft {
     /// What nft prints for these arguments.
     pub(super) async fn run(self, arguments: &[&str]) -> Result<String, NftError> {
-        // Ordinary users do not have the directory of system programs in their path.
-        for program in ["nft", "/usr/sbin/nft", "/sbin/nft"] {
-            let output = Command::new(program)
-                .args(arguments)
-                .env("LC_ALL", "C")
-                .stdin(Stdio::null())
-                .kill_on_drop(true)
-                .output();
-            let output = match tokio::time::timeout(DEADLINE, output).await {
-                Ok(Ok(output)) => output,
-                // A directory of the path that we may not look into comes out as a missing permission.
-                Ok(Err(error))
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
-                {
-                    continue;
-                }
-                Ok(Err(error)) => return Err(NftError::Failed(error.to_string())),
-                Err(_) => return Err(NftError::Failed(format!("no answer within {} s", DEADLINE.as_secs()))),
-            };
-            if output.status.success() {
-                return String::from_utf8(output.stdout).map_err(|error| NftError::Failed(error.to_string()));
+        let output = tool::listed("nft", arguments).await.map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                NftError::NotInstalled
+            } else {
+                NftError::Failed(error.to_string())
             }
-            let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            let complaint = complaint.lines().next().unwrap_or_default().to_owned();
-            return Err(match complaint.contains("not permitted") || complaint.contains("must be root") {
-                true => NftError::NotPermitted,
-                false => NftError::Failed(complaint),
-            });
+        })?;
+        if output.status.success() {
+            return String::from_utf8(output.stdout).map_err(|error| NftError::Failed(error.to_string()));
         }
-        Err(NftError::NotInstalled)
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let complaint = complaint.trim().lines().next().unwrap_or_default().to_owned();
+        Err(match complaint.contains("not permitted") || complaint.contains("must be root") {
+            true => NftError::NotPermitted,
+            false => NftError::Failed(complaint),
+        })
     }
 
     /// A rule as nft prints it; `None` if it is gone.
@@ -103,6 +86,3 @@ pub(super) fn legacy_tables() -> Option<String> {
     tables.dedup();
     (!tables.is_empty()).then(|| tables.join(", "))
 }
-
-/// How long nft may take. A ruleset of a hundred thousand rules takes seconds.
-const DEADLINE: Duration = Duration::from_secs(20);

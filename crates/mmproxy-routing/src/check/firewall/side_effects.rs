@@ -112,23 +112,25 @@ fn sets(rule: &Rule, mark: u32) -> bool {
 
 /// A redirection of ports of the loopback addresses, as container engines without a proxy of their own make it.
 fn localhost_redirected(ruleset: &Ruleset) -> Option<Finding> {
-    let obstacle =
-        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().find_map(|lo| {
-            let packet = Packet {
-                kind: Kind::Request,
-                transport: Transport::Tcp,
-                source: lo,
-                destination: lo,
-                source_port: None,
-                destination_port: None,
-                mark: Some(0),
-                tracked: true,
-                input: Device::Absent,
-                output: Device::Absent,
-            };
-            let found = walk(ruleset, &packet, &outward(&Device::Named("lo".to_owned())));
-            found.into_iter().find(|obstacle| obstacle.effect == Effect::Redirected)
-        })?;
+    let ways = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        .into_iter()
+        .flat_map(|lo| [(lo, Transport::Tcp), (lo, Transport::Udp)]);
+    let obstacle = ways.into_iter().find_map(|(lo, transport)| {
+        let packet = Packet {
+            kind: Kind::Request,
+            transport,
+            source: lo,
+            destination: lo,
+            source_port: None,
+            destination_port: None,
+            mark: Some(0),
+            tracked: true,
+            input: Device::Absent,
+            output: Device::Absent,
+        };
+        let found = walk(ruleset, &packet, &outward(&Device::Named("lo".to_owned())));
+        found.into_iter().find(|obstacle| obstacle.effect == Effect::Redirected)
+    })?;
     Some(
         Finding::warning(
             Subject::Firewall,
