@@ -83,11 +83,13 @@ struct Held {
 impl Held {
     async fn set_up(
         settings: &Settings,
-        listeners: &[Listener],
+        listeners: &[Vec<Listener>],
         console: &mut Console,
     ) -> Result<Self, Failure> {
         let return_path = ReturnPath::set_up(settings, console).await?;
-        let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+        // Those of one list share an address.
+        let addresses: Vec<SocketAddr> =
+            listeners.iter().filter_map(|shared| shared.first().map(Listener::local_addr)).collect();
         let way_in = match policy(settings.routing) {
             Some(policy) => settings.way_in.acquire(&addresses, policy, console).await,
             None => Ok(Vec::new()),
