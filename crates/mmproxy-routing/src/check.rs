@@ -16,6 +16,7 @@ mod fit;
 mod ground;
 mod hop;
 mod listener;
+mod neighbours;
 mod process;
 mod reply;
 mod rules;

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use harness::{Balancer, Family, Gateway, State, Target, Topology, Version, isolated, mmproxy, run};
+use harness::{
+    Balancer, Family, Finished, Gateway, State, Target, Topology, Version, isolated, mmproxy, run, shell,
+};
 
 use crate::support::{client, header, talk};
 use Family::{V4, V6};
@@ -287,5 +289,25 @@ fn connmark_is_printed_in_the_original_programs_words_too() {
                 "# or: iptables -t mangle -I OUTPUT -m connmark --mark 123 -m comment --comment mmproxy -j CONNMARK --restore-mark",
                 "# or: ip6tables -t mangle -I PREROUTING",
             ]);
+    });
+}
+
+/// Nobody can be asked for a neighbour's address in a client's name.
+#[test]
+fn an_interface_without_link_local_address_toward_an_ipv6_target_is_found() {
+    isolated(|| {
+        let net = Topology::new();
+        let machine = net.behind();
+        let target = Target::listen(&machine, SocketAddr::new(V6.behind(), 0));
+        let address = target.address().to_string();
+        let command = |words: &[&str]| {
+            let words = words.iter().copied().chain(["-6", &address]);
+            run(&net.gateway, &mut mmproxy(words), b"").expect_code(0)
+        };
+        command(&["setup"]);
+        let without = |finished: Finished| !finished.stdout.contains("link-local");
+        assert!(without(command(&["check", "--no-connect"])));
+        shell(&net.gateway, "ip -6 address flush dev inner0 scope link");
+        command(&["check", "--no-connect"]).expect_text(&["[!] WARNING: kernel", "inner0 has no link-local"]);
     });
 }

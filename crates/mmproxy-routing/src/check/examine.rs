@@ -10,6 +10,7 @@ use super::firewall::{Firewall, Flow, Marks, side_effects};
 use super::fit::{marks_replies, suits, wants_local_target};
 use super::ground::{Ground, reply, request};
 use super::listener;
+use super::neighbours;
 use super::process::{Process, holders};
 use super::reply::{Answer, Case, unmarked};
 use super::rules::Packet;
@@ -142,6 +143,9 @@ impl Check<'_> {
         findings.push(fit);
         // What cannot be reached does not reply.
         if fits && local.is_some() {
+            if family(target) == Family::V6 {
+                findings.extend(device.and_then(neighbours::judge).map(|finding| finding.at(target)));
+            }
             self.devices.extend(device.map(str::to_owned));
             self.devices.extend(self.first_way_out(target, client).await);
             findings.extend(self.reply(target, client, device, uid).await);

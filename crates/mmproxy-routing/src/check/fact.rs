@@ -50,6 +50,8 @@ facts! {
     Ipv6Off = "ipv6_off",
     /// A switch has the value it has to have.
     SwitchRight = "switch_right",
+    /// The interface toward an IPv6 target has no link-local address to ask for neighbours from.
+    NoLinkLocal = "no_link_local",
     /// A switch that the mode needs is off.
     SwitchOff = "switch_off",
     /// A switch is on that mmproxy does not need.
