@@ -41,7 +41,7 @@ pub(crate) async fn diagnose_udp(
     server: Option<&UdpSocket>,
 ) -> (Vec<Finding>, Finding) {
     let findings = examine(plan, &[target], Strangers::default()).await;
-    let mark = if plan.mode() == Mode::Connmark { 123 } else { 0 };
+    let mark = if plan.mode() == Some(Mode::Connmark) { 123 } else { 0 };
     let before = Counters::read().unwrap();
     let client = Strangers::default().toward(target);
     let outcome = udp_to(server, target.address, client, mark);
