@@ -62,7 +62,7 @@ impl Gateway {
         let address = listener.local_addr();
         let acceptor = Acceptor::new(listener, self.shared.config.dial.keepalive)
             .map_err(|error| ServeError::Register { listener: address, error })?;
-        let worker = Serving(Worker::new(Arc::clone(&self.shared)));
+        let worker = Serving(Worker::new(Arc::clone(&self.shared), address));
         let served = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Drain) => Ok(()),
@@ -73,6 +73,13 @@ impl Gateway {
         self.shared.observer.accept_stopped(address, worker.0.sessions());
         let drained = worker.drain(shutdown).await;
         served.map(|()| drained)
+    }
+}
+
+#[cfg(test)]
+impl Gateway {
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 }
 

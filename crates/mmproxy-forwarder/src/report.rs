@@ -53,29 +53,6 @@ pub struct SessionReport {
     pub error: Option<SessionError>,
 }
 
-impl SessionReport {
-    pub(crate) const fn new(id: SessionId, peer: PeerAddr, listener: SocketAddr) -> Self {
-        Self {
-            id,
-            peer,
-            listener,
-            header: None,
-            opening: Vec::new(),
-            claimed: None,
-            bound: None,
-            client_port: None,
-            target: None,
-            bytes_up: 0,
-            bytes_down: 0,
-            header_time: None,
-            dial_time: None,
-            total_time: Duration::ZERO,
-            reason: CloseReason::Panicked,
-            error: None,
-        }
-    }
-}
-
 /// How much of [`SessionReport::opening`] is kept: enough to know TLS, SSH, HTTP and SMTP by.
 pub const OPENING_LEN: usize = 32;
 

@@ -5,5 +5,6 @@ pub(crate) mod dial;
 mod direction;
 pub(crate) mod header;
 pub(crate) mod listen;
+pub(crate) mod pipe;
 pub(crate) mod relay;
 pub(crate) mod socket;

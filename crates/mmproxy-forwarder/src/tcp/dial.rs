@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::addr::{Family, SpoofSource, TargetAddr};
@@ -59,6 +59,7 @@ pub async fn connect_spoofed(
             Err(error) => return Err(error),
         },
     };
+    // Asked for even where the port was kept: connect(2) replaces a source that is a network's broadcast address.
     let dialed = dial.done(stream, Some(client_port))?;
     if dialed.bound.ip() != client.ip() {
         return Err(unusable(client));
@@ -199,7 +200,7 @@ impl<'a> Dial<'a> {
         let make = move || Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP));
         // The namespace of a socket is that of the thread that makes it; nothing else has to happen there.
         let made = match &self.namespace {
-            Some(namespace) => timeout_at(self.deadline, namespace.run(move || ready(make())))
+            Some(namespace) => Box::pin(timeout_at(self.deadline, namespace.run(move || ready(make()))))
                 .await
                 .map_err(|_| self.timed_out())??,
             None => make(),
@@ -215,9 +216,17 @@ impl<'a> Dial<'a> {
         socket: Socket,
         from: Option<(SpoofSource, u16)>,
     ) -> Result<TcpStream, DialError> {
-        let connecting = TcpSocket::from_std_stream(socket.into()).connect(self.target.addr());
-        let Ok(connected) = timeout_at(self.deadline, connecting).await else {
-            return Err(self.timed_out());
+        let connected = match socket.connect(&self.target.addr().into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            _ => match TcpStream::from_std(socket.into()) {
+                // A target on this host has answered by now: asking is cheaper than waiting for the word of it.
+                Ok(stream) if stream.peer_addr().is_ok() => Ok(stream),
+                Ok(stream) => match Box::pin(timeout_at(self.deadline, established(&stream))).await {
+                    Ok(established) => established.map(|()| stream),
+                    Err(_) => return Err(self.timed_out()),
+                },
+                Err(error) => Err(error),
+            },
         };
         connected.map_err(|error| match (error.raw_os_error(), from) {
             (Some(libc::EADDRNOTAVAIL), Some((client, port))) if port != 0 => {
@@ -252,6 +261,12 @@ impl<'a> Dial<'a> {
         let bound = stream.local_addr().map_err(|error| self.failed(Action::Connect, error))?;
         Ok(Dialed { stream, bound, client_port, lifeline: self.namespace.as_ref().map(Namespace::lifeline) })
     }
+}
+
+/// Returns when the connection stands, or why it does not.
+async fn established(stream: &TcpStream) -> io::Result<()> {
+    stream.writable().await?;
+    stream.take_error()?.map_or(Ok(()), Err)
 }
 
 fn unusable(client: SpoofSource) -> DialError {

@@ -3,31 +3,55 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::task::coop::consume_budget;
+use tokio::task::yield_now;
 
-/// Moves bytes `from` one socket `to` the other.
-///
-/// Waiting costs no buffer: bytes go through one that belongs to the thread, and only what `to` does not accept
-/// at once is kept here. Nothing more is read before that is gone, so a slow reader slows its writer.
-///
-/// Every wait is for readiness and every change is made between waits: dropping the future of a method loses
-/// nothing, and the method can be called again.
-pub(crate) struct Direction<'a> {
-    from: &'a TcpStream,
-    to: &'a TcpStream,
-    /// Read from `from` and not yet accepted by `to`.
-    pending: BytesMut,
+use crate::config::SpliceUse;
+use crate::tcp::pipe::{Lent, Pipes};
+
+/// Where a direction leads, what it counts, and where its pipes come from.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) from: &'a TcpStream,
+    pub(crate) to: &'a TcpStream,
     /// Bytes `to` accepted.
-    moved: &'a AtomicU64,
-    /// `from` ended; implies that nothing is pending, because nothing is read before.
+    pub(crate) moved: &'a Moved,
+    pub(crate) pipes: &'a Arc<Pipes>,
+}
+
+/// Moves bytes from one socket to the other.
+///
+/// Waiting costs neither buffer nor pipe. Small messages go through a buffer that belongs to the thread, and only what
+/// the receiver does not accept at once is kept here. A direction that fills the buffer is bulk: it is lent a pipe
+/// whenever there is something to move. Nothing more is read before what was read is gone, so a slow reader slows its
+/// writer.
+///
+/// Every change is made between waits: polling can stop at any time and go on later, and nothing is lost.
+pub(crate) struct Direction {
+    carried: Carried,
+    /// The receiver accepted nothing when it was asked last.
+    blocked: bool,
+    bulk: bool,
+    /// The sender ended; nothing more is read.
     ended: bool,
-    /// `to` was told.
+    /// The receiver was told.
     done: bool,
+}
+
+/// Taken from the sender and not yet accepted by the receiver.
+enum Carried {
+    Nothing,
+    Bytes(BytesMut),
+    Pipe(Lent),
 }
 
 /// Which end of a direction failed.
@@ -37,87 +61,233 @@ pub(crate) enum Broken {
     To(io::Error),
 }
 
-impl<'a> Direction<'a> {
+impl Direction {
     /// `first` is delivered before anything that is read.
-    pub(crate) const fn new(
-        from: &'a TcpStream,
-        to: &'a TcpStream,
-        first: BytesMut,
-        moved: &'a AtomicU64,
-    ) -> Self {
-        Self { from, to, pending: first, moved, ended: false, done: false }
+    pub(crate) fn new(first: BytesMut) -> Self {
+        let carried = if first.is_empty() { Carried::Nothing } else { Carried::Bytes(first) };
+        Self { carried, blocked: false, bulk: false, ended: false, done: false }
     }
 
-    /// Moves everything up to the end of `from`, then ends `to` for writing.
-    pub(crate) async fn run(&mut self) -> Result<(), Broken> {
+    /// Everything was moved and the receiver knows.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// A failure of the sender would not be noticed: nobody waits for what it sends.
+    pub(crate) const fn is_deaf(&self) -> bool {
+        self.ended || !matches!(self.carried, Carried::Nothing)
+    }
+
+    /// Moves everything up to the end of the sender, then ends the receiver for writing, unless `closing`: then it is
+    /// closed at once, which tells it the same.
+    pub(crate) fn poll(
+        &mut self,
+        way: Way<'_>,
+        closing: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
         if !self.done {
-            self.run_dry().await?;
+            ready!(self.poll_dry(way, cx))?;
             self.done = true;
-            SockRef::from(self.to).shutdown(Shutdown::Write).map_err(Broken::To)?;
-        }
-        Ok(())
-    }
-
-    /// Moves everything up to the end of `from`, and leaves `to` open: the end of a broken connection reads like
-    /// an ordinary one once its error was reported.
-    pub(crate) async fn run_dry(&mut self) -> Result<(), Broken> {
-        while !self.ended {
-            // One turn moves up to 64 KiB; the budget lets other sessions of this thread have theirs.
-            consume_budget().await;
-            if self.pending.is_empty() {
-                self.from.readable().await.map_err(Broken::From)?;
-                self.read_then_write()?;
-            } else {
-                self.to.writable().await.map_err(Broken::To)?;
-                self.write_pending()?;
+            if !closing {
+                SockRef::from(way.to).shutdown(Shutdown::Write).map_err(Broken::To)?;
             }
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
-    fn read_then_write(&mut self) -> Result<(), Broken> {
-        BUFFER.with_borrow_mut(|buffer| {
-            let read = match self.from.try_read(buffer) {
+    /// Moves everything up to the end of the sender, and leaves the receiver open: the end of a broken connection
+    /// reads like an ordinary one once its error was reported.
+    pub(crate) fn poll_dry(&mut self, way: Way<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let mut turn = TURN;
+        loop {
+            ready!(self.poll_deliver(way, cx)).map_err(Broken::To)?;
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if turn == 0 {
+                // Others of this thread have their turn first: sockets that became ready, then bulk like this.
+                return give_way(cx);
+            }
+            match self.poll_fetch(way, cx) {
+                Poll::Ready(fetched) => turn = turn.saturating_sub(fetched?),
+                Poll::Pending => {
+                    // Some came, and it was little.
+                    self.bulk &= turn == TURN || TURN - turn >= TRICKLE;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Hands what is carried to the receiver; ready when nothing is left.
+    fn poll_deliver(&mut self, way: Way<'_>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !matches!(self.carried, Carried::Nothing) {
+            let carried = &mut self.carried;
+            let mut push = || match carried {
+                Carried::Nothing => Ok(0),
+                Carried::Bytes(bytes) => Ok(send(way.to, bytes, SendFlags::NOSIGNAL)?),
+                Carried::Pipe(pipe) => pipe.drain(way.to),
+            };
+            let pushed = if self.blocked { ready!(poll_write(way.to, push, cx)) } else { push() };
+            match pushed {
+                Ok(pushed) => {
+                    self.blocked = false;
+                    way.moved.add(pushed);
+                    self.carried.advance(pushed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes something from the sender once it is there, and returns how much; nothing may be carried.
+    fn poll_fetch(&mut self, way: Way<'_>, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        if self.bulk(way) {
+            ready!(way.from.poll_read_ready(cx)).map_err(Broken::From)?;
+        }
+        if self.bulk(way)
+            && let Some(mut pipe) = way.pipes.lend()
+        {
+            match pipe.fill(way.from) {
                 Ok(0) => {
                     self.ended = true;
-                    return Ok(());
+                    return Poll::Ready(Ok(0));
                 }
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(Broken::From(error)),
+                Ok(filled) => {
+                    self.carried = Carried::Pipe(pipe);
+                    return Poll::Ready(Ok(filled));
+                }
+                // Nothing is there, or splice cannot pass what is next (urgent data): reading tells.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(Broken::From(error))),
+            }
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let read = ready!(poll_read(way.from, buffer, cx)).map_err(Broken::From)?;
+            if read == 0 {
+                self.ended = true;
+                return Poll::Ready(Ok(0));
+            }
+            self.bulk |= read == buffer.len();
+            let sent = match send(way.to, &buffer[..read], SendFlags::NOSIGNAL) {
+                Ok(sent) => sent,
+                Err(error) if error == rustix::io::Errno::AGAIN => {
+                    self.blocked = true;
+                    0
+                }
+                Err(error) => return Poll::Ready(Err(Broken::To(error.into()))),
             };
-            let written = self.write(&buffer[..read])?;
-            self.pending.extend_from_slice(&buffer[written..read]);
-            Ok(())
+            way.moved.add(sent);
+            if sent < read {
+                self.carried = Carried::Bytes(BytesMut::from(&buffer[sent..read]));
+            }
+            Poll::Ready(Ok(read))
         })
     }
 
-    fn write_pending(&mut self) -> Result<(), Broken> {
-        let written = self.write(&self.pending)?;
-        self.pending.advance(written);
-        if self.pending.is_empty() {
-            // A session that fell behind once must not own a buffer for the rest of its life.
-            self.pending = BytesMut::new();
-        }
-        Ok(())
-    }
-
-    /// How much of `bytes` the receiver accepted; 0 when it accepts nothing now.
-    fn write(&self, bytes: &[u8]) -> Result<usize, Broken> {
-        match self.to.try_write(bytes) {
-            Ok(written) => {
-                self.moved.fetch_add(written as u64, Ordering::Relaxed);
-                Ok(written)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Err(error) => Err(Broken::To(error)),
+    fn bulk(&self, way: Way<'_>) -> bool {
+        match way.pipes.options.splice {
+            SpliceUse::Adaptive => self.bulk,
+            SpliceUse::Never => false,
+            SpliceUse::Always => true,
         }
     }
 }
 
-/// Bytes one turn moves at most; also the most a direction keeps for a slow reader.
-const TURN: usize = 64 * 1024;
+impl Carried {
+    /// `moved` bytes are gone.
+    fn advance(&mut self, moved: usize) {
+        let left = match self {
+            Self::Nothing => 0,
+            Self::Bytes(bytes) => {
+                bytes.advance(moved);
+                bytes.len()
+            }
+            Self::Pipe(pipe) => pipe.held(),
+        };
+        if left == 0 {
+            // A session that fell behind once must not own a buffer or a pipe for the rest of its life.
+            *self = Self::Nothing;
+        }
+    }
+}
+
+/// Reads once `from` is ready. A read that leaves room in `buffer` has emptied the socket, so the next one waits for
+/// readiness instead of asking in vain.
+fn poll_read(from: &TcpStream, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut got = 0;
+    loop {
+        ready!(from.poll_read_ready(cx))?;
+        let read = from.try_io(Interest::READABLE, || {
+            let (read, _) = recv(from, &mut *buffer, RecvFlags::empty())?;
+            if (1..buffer.len()).contains(&read) {
+                // The runtime forgets the readiness of before the call, not one that came since.
+                got = read;
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(read)
+        });
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if got > 0 {
+                    return Poll::Ready(Ok(got));
+                }
+            }
+            other => return Poll::Ready(other),
+        }
+    }
+}
+
+/// Calls `push` when `to` is ready, until it does not say that it would block.
+fn poll_write(
+    to: &TcpStream,
+    mut push: impl FnMut() -> io::Result<usize>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(to.poll_write_ready(cx))?;
+        match to.try_io(Interest::WRITABLE, &mut push) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            other => return Poll::Ready(other),
+        }
+    }
+}
+
+/// Comes back when the runtime has looked for ready sockets and everybody else had a turn.
+fn give_way<T>(cx: &mut Context<'_>) -> Poll<T> {
+    // Its first poll asks to be woken; there is no second one.
+    let asked = pin!(yield_now()).poll(cx);
+    debug_assert!(asked.is_pending());
+    Poll::Pending
+}
+
+/// A count that one task adds to and anybody may read.
+#[derive(Debug, Default)]
+pub(crate) struct Moved(AtomicU64);
+
+impl Moved {
+    fn add(&self, bytes: usize) {
+        // One writer: two plain accesses are cheaper than a locked one.
+        self.0.store(self.get() + bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that one turn of a direction moves, about; then others have theirs.
+const TURN: usize = 512 * 1024;
+
+/// Bytes read at a time; also the most a direction keeps for a slow reader, unless it has a pipe.
+const READ: usize = 64 * 1024;
+
+/// Less than this, when a sender that had paused goes on, is no bulk any more.
+const TRICKLE: usize = 16 * 1024;
 
 thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; TURN].into_boxed_slice());
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
 }

@@ -4,6 +4,8 @@ use std::io;
 
 use bytes::{Buf, BytesMut};
 use mmproxy_codec::{Command, DecodeOptions, Header, HeaderError, Outcome, Transport, Version, decode_with};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,7 +25,42 @@ pub(crate) struct Announcement {
     pub(crate) destination: Option<ClaimedDestination>,
 }
 
-/// Reads up to and including the header; what arrived behind it stays in `buffer`.
+/// What one look at a fresh connection told.
+pub(crate) enum Glance {
+    /// All that was asked for, and the bytes behind it.
+    Complete(Announcement, BytesMut),
+    /// The beginning of a header, or nothing yet.
+    More(BytesMut),
+}
+
+/// Reads what is there already, without waiting: most balancers send the header with the first segment, and a
+/// connection whose header was there is not watched for it.
+///
+/// # Errors
+///
+/// Those of [`read`]; the buffer holds what came instead of a header.
+pub(crate) fn glance(
+    peer: &std::net::TcpStream,
+    options: &DecodeOptions,
+) -> Result<Glance, (HeaderReadError, BytesMut)> {
+    let mut room = [0; READ_AHEAD];
+    let bytes = match recv(peer, &mut room, RecvFlags::empty()) {
+        Ok((0, _)) => return Err((HeaderReadError::ConnectOnly, BytesMut::new())),
+        Ok((length, _)) => &room[..length],
+        Err(Errno::AGAIN) => return Ok(Glance::More(BytesMut::new())),
+        Err(error) => return Err((broken(error.into(), true), BytesMut::new())),
+    };
+    match decode_with(bytes, options) {
+        Ok(Outcome::Complete { header, consumed }) => {
+            Ok(Glance::Complete(Announcement::of(header), BytesMut::from(&bytes[consumed..])))
+        }
+        Ok(Outcome::NeedMore(_)) => Ok(Glance::More(BytesMut::from(bytes))),
+        Err(error) => Err((error.into(), BytesMut::from(bytes))),
+    }
+}
+
+/// Reads up to and including the header; what arrived behind it stays in `buffer`, which holds what
+/// [`glance`] has read.
 ///
 /// Allocates only once bytes are there, and never more than the header needs and a small read-ahead. After an
 /// error `buffer` holds what came instead of a header.
@@ -70,13 +107,14 @@ async fn receive(peer: &TcpStream, buffer: &mut BytesMut, wanted: usize) -> Resu
             Ok(0) => return Err(HeaderReadError::Incomplete { received: buffer.len() }),
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // HAProxy's and others' connection checks reset instead of closing in order.
-            Err(error) if buffer.is_empty() && errno::is_reset(&error) => {
-                return Err(HeaderReadError::ConnectOnly);
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(broken(error, buffer.is_empty())),
         }
     }
+}
+
+fn broken(error: io::Error, nothing_came: bool) -> HeaderReadError {
+    // HAProxy's and others' connection checks reset instead of closing in order.
+    if nothing_came && errno::is_reset(&error) { HeaderReadError::ConnectOnly } else { error.into() }
 }
 
 impl Announcement {

@@ -1,8 +1,11 @@
 //! Both ways of a session, until both ended or one side broke.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,62 +15,130 @@ use tokio::time::timeout;
 
 use crate::errno;
 use crate::report::CloseReason;
-use crate::tcp::direction::{Broken, Direction};
+use crate::tcp::direction::{Broken, Direction, Moved, Way};
+use crate::tcp::pipe::Pipes;
+use crate::tcp::socket::Socket;
 
 /// Bytes delivered so far, readable while the session lives.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
-    up: AtomicU64,
-    down: AtomicU64,
+    up: Moved,
+    down: Moved,
 }
 
 impl Traffic {
     /// Bytes the target's socket accepted.
     pub(crate) fn up(&self) -> u64 {
-        self.up.load(Ordering::Relaxed)
+        self.up.get()
     }
 
     /// Bytes the peer's socket accepted.
     pub(crate) fn down(&self) -> u64 {
-        self.down.load(Ordering::Relaxed)
+        self.down.get()
     }
 }
 
-/// Relays `payload`, then everything either side sends, until both have ended.
-///
-/// The end of one side is carried over to the other at once and its answers still come back. When one side
-/// breaks, what it had sent before is delivered as far as the other side takes it without delay; the caller
-/// then resets both.
-pub(crate) async fn both_ways(
-    peer: &TcpStream,
-    target: &TcpStream,
-    payload: BytesMut,
-    traffic: &Traffic,
-) -> Result<(), RelayError> {
-    let mut up = Direction::new(peer, target, payload, &traffic.up);
-    let mut down = Direction::new(target, peer, BytesMut::new(), &traffic.down);
+/// Two connections and what is on its way between them: nearly all that an idle session consists of.
+pub(crate) struct Relay {
+    peer: Socket,
+    target: Socket,
+    up: Direction,
+    down: Direction,
+}
 
-    let broken = tokio::select! {
+impl Relay {
+    /// `payload` is what the peer sent behind its header.
+    pub(crate) fn new(peer: Socket, target: Socket, payload: BytesMut) -> Self {
+        Self { peer, target, up: Direction::new(payload), down: Direction::new(BytesMut::new()) }
+    }
+
+    /// Relays everything either side sends until both have ended; [`finish`](Self::finish) is what is left to do then.
+    ///
+    /// The end of one side is carried over to the other at once and its answers still come back. When one side
+    /// breaks, what it had sent before is delivered as far as the other side takes it without delay; dropping the
+    /// relay then resets both.
+    pub(crate) async fn run(&mut self, traffic: &Traffic, pipes: &Arc<Pipes>) -> Result<(), RelayError> {
+        let Self { peer, target, up, down } = self;
+        let mut both = Both {
+            peer,
+            target,
+            up,
+            down,
+            traffic,
+            pipes,
+            peer_watch: Watch::default(),
+            target_watch: Watch::default(),
+        };
+        let Err(broken) = poll_fn(|cx| both.poll(cx)).await else { return Ok(()) };
+
+        let (upward, downward) = (both.upward(), both.downward());
+        let (last_words, way) = match broken.side {
+            Side::Peer => (both.up, upward),
+            Side::Target => (both.down, downward),
+        };
+        // Whether they were taken in time or not, the session is over. On the heap: most sessions end otherwise.
+        Box::pin(timeout(LAST_WORDS, poll_fn(move |cx| last_words.poll_dry(way, cx)))).await.ok();
+        Err(broken)
+    }
+
+    /// Closes both in order.
+    pub(crate) fn finish(self) {
+        self.peer.finish();
+        self.target.finish();
+    }
+}
+
+/// Both directions while they are polled.
+struct Both<'a> {
+    peer: &'a TcpStream,
+    target: &'a TcpStream,
+    up: &'a mut Direction,
+    down: &'a mut Direction,
+    traffic: &'a Traffic,
+    pipes: &'a Arc<Pipes>,
+    peer_watch: Watch<'a>,
+    target_watch: Watch<'a>,
+}
+
+impl<'a> Both<'a> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let (upward, downward) = (self.upward(), self.downward());
         // Reading first: data that came before a reset is moved in the ordinary way.
-        biased;
-        ended = async { tokio::try_join!(
-            async { up.run().await.map_err(RelayError::going_up) },
-            async { down.run().await.map_err(RelayError::going_down) },
-        ) } => match ended {
-            Ok(((), ())) => return Ok(()),
-            Err(broken) => broken,
-        },
-        error = failure(peer) => RelayError { side: Side::Peer, error },
-        error = failure(target) => RelayError { side: Side::Target, error },
-    };
+        let one = self.up.poll(upward, self.down.is_done(), cx).map_err(RelayError::going_up)?;
+        let other = self.down.poll(downward, self.up.is_done(), cx).map_err(RelayError::going_down)?;
+        if one.is_ready() && other.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Poll::Ready(error) = self.peer_watch.poll(self.up.is_deaf(), self.peer, cx) {
+            return Poll::Ready(Err(RelayError { side: Side::Peer, error }));
+        }
+        if let Poll::Ready(error) = self.target_watch.poll(self.down.is_deaf(), self.target, cx) {
+            return Poll::Ready(Err(RelayError { side: Side::Target, error }));
+        }
+        Poll::Pending
+    }
 
-    let last_words = match broken.side {
-        Side::Peer => &mut up,
-        Side::Target => &mut down,
-    };
-    // Whether they were taken in time or not, the session is over.
-    timeout(LAST_WORDS, last_words.run_dry()).await.ok();
-    Err(broken)
+    const fn upward(&self) -> Way<'a> {
+        Way { from: self.peer, to: self.target, moved: &self.traffic.up, pipes: self.pipes }
+    }
+
+    const fn downward(&self) -> Way<'a> {
+        Way { from: self.target, to: self.peer, moved: &self.traffic.down, pipes: self.pipes }
+    }
+}
+
+/// Hears of a failure while nobody reads from the connection.
+#[derive(Default)]
+struct Watch<'a>(Option<Pin<Box<dyn Future<Output = io::Error> + Send + 'a>>>);
+
+impl<'a> Watch<'a> {
+    fn poll(&mut self, deaf: bool, stream: &'a TcpStream, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if !deaf {
+            self.0 = None;
+            return Poll::Pending;
+        }
+        self.0.get_or_insert_with(|| Box::pin(failure(stream))).as_mut().poll(cx)
+    }
 }
 
 /// Waits for the connection to break.
@@ -148,6 +219,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RelayOptions;
     use nix::libc;
     use socket2::SockRef;
     use std::io::{Read, Write};
@@ -174,7 +246,8 @@ mod tests {
         target.writable().await.unwrap();
         let traffic = Traffic::default();
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
-        let error = both_ways(&peer, &target, upload, &traffic).await.unwrap_err();
+        let mut relay = Relay::new(Socket::new(peer), Socket::new(target), upload);
+        let error = relay.run(&traffic, &Pipes::new(RelayOptions::new())).await.unwrap_err();
         assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
         assert_eq!((traffic.up(), traffic.down()), (0, 21));
 

@@ -1,6 +1,7 @@
 //! One side of a session: a socket that is reset unless it is ended in order.
 
 use std::io;
+use std::net::TcpStream as StdStream;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -41,11 +42,53 @@ impl Deref for Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if !self.finished {
-            // SO_LINGER with zero turns close(2) into a reset. It cannot fail on an open TCP socket, and if it
-            // did, the FIN of an ordinary close would be all that is left to send.
-            SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).ok();
+            reset_on_close(&SockRef::from(&self.stream));
         }
     }
+}
+
+/// The same before the runtime watches it, which many a connection never needs to ask for.
+#[derive(Debug)]
+pub(crate) struct Fresh(Option<StdStream>);
+
+impl Fresh {
+    pub(crate) const fn new(stream: StdStream) -> Self {
+        Self(Some(stream))
+    }
+
+    /// The connection, to look at it.
+    pub(crate) fn stream(&self) -> &StdStream {
+        self.0.as_ref().expect("taken out only by what consumes it")
+    }
+
+    /// Lets the runtime watch it.
+    ///
+    /// # Errors
+    ///
+    /// Out of epoll's memory.
+    pub(crate) fn watch(mut self) -> io::Result<Socket> {
+        let stream = self.0.take().expect("taken out only by what consumes it");
+        TcpStream::from_std(stream).map(Socket::new)
+    }
+
+    /// Closes in order.
+    pub(crate) fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            reset_on_close(&SockRef::from(stream));
+        }
+    }
+}
+
+fn reset_on_close(socket: &SockRef<'_>) {
+    // SO_LINGER with zero turns close(2) into a reset. It cannot fail on an open TCP socket, and if it did, the FIN of
+    // an ordinary close would be all that is left to send.
+    socket.set_linger(Some(Duration::ZERO)).ok();
 }
 
 /// What both sides of a session want: no Nagle delay (the other end already decided what a segment is) and

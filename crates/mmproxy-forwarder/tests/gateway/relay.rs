@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use mmproxy_forwarder::CloseReason;
+use mmproxy_forwarder::{CloseReason, RelayOptions, SpliceUse};
 use socket2::SockRef;
 
 use crate::rig::{End, Rig, await_error, end, fill, read_exactly, read_to_end, reset};
@@ -150,9 +151,27 @@ fn slow_reader(mut stream: TcpStream) -> thread::JoinHandle<Vec<u8>> {
 
 #[test]
 fn eight_mebibytes_each_way_at_once_arrive_whole_at_slow_readers() {
-    const LENGTH: usize = 8 << 20;
-    let (up, down) = (pattern(1, LENGTH), pattern(2, LENGTH));
-    let rig = Rig::start();
+    arrive_whole(8 << 20, RelayOptions::new());
+}
+
+#[test]
+fn what_is_spliced_arrives_whole_through_pipes_of_any_size_and_for_want_of_one() {
+    let sized =
+        |bytes: usize| RelayOptions::new().splice(SpliceUse::Always).pipe_size(bytes.try_into().unwrap());
+    for options in [
+        sized(4096),
+        sized(1 << 20),
+        sized(1 << 20).pipes(1),
+        sized(1 << 20).pipes(0),
+        RelayOptions::new().splice(SpliceUse::Never),
+    ] {
+        arrive_whole((2 << 20) + 4711, options);
+    }
+}
+
+fn arrive_whole(length: usize, options: RelayOptions) {
+    let (up, down) = (pattern(1, length), pattern(2, length));
+    let rig = Rig::with(|config| config.relay(options));
     let (peer, target) = rig.session();
     let senders =
         [sender(peer.try_clone().unwrap(), up.clone()), sender(target.try_clone().unwrap(), down.clone())];
@@ -164,7 +183,52 @@ fn eight_mebibytes_each_way_at_once_arrive_whole_at_slow_readers() {
     }
     let report = rig.report();
     assert_eq!(report.reason, CloseReason::Finished);
-    assert_eq!(report.bytes, (LENGTH as u64, LENGTH as u64));
+    assert_eq!(report.bytes, (length as u64, length as u64));
+}
+
+#[test]
+fn small_messages_get_through_beside_bulk_that_never_pauses() {
+    let rig = Rig::start();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let (mut peer, mut target) = rig.session();
+            let stop = &stop;
+            scope.spawn(move || {
+                let chunk = vec![b'x'; 256 * 1024];
+                while !stop.load(Ordering::Relaxed) {
+                    peer.write_all(&chunk).unwrap();
+                }
+            });
+            scope.spawn(move || {
+                let mut buffer = vec![0; 1 << 20];
+                while matches!(target.read(&mut buffer), Ok(1..)) {}
+            });
+        }
+        let (mut peer, mut target) = rig.session();
+        for _ in 0..200 {
+            peer.write_all(b"question").unwrap();
+            assert_eq!(read_exactly(&mut target, 8), b"question");
+            target.write_all(b"answer").unwrap();
+            assert_eq!(read_exactly(&mut peer, 6), b"answer");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Out of band: `splice(2)` stops before an urgent byte, and nothing tells when it would go on.
+#[test]
+fn bytes_behind_an_urgent_one_arrive_also_while_bulk_is_spliced() {
+    let rig = Rig::with(|config| config.relay(RelayOptions::new().splice(SpliceUse::Always)));
+    let (mut peer, mut target) = rig.session();
+    peer.write_all(b"before").unwrap();
+    assert_eq!(read_exactly(&mut target, 6), b"before");
+    SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+    peer.write_all(b"behind").unwrap();
+    // The urgent byte is not part of the stream; all others are.
+    assert_eq!(read_exactly(&mut target, 6), b"behind");
+    end(&peer);
+    assert_eq!(read_to_end(&mut target), (Vec::new(), End::Fin));
 }
 
 #[test]
