@@ -130,6 +130,7 @@ fn a_client_is_verified_only_if_it_presented_a_certificate() {
         });
     }
     assert!(tls.and(now).has(now) && !tls.and(now).has(now.and(before)));
+    assert_eq!(tls.and(now).and(now), tls.and(now));
 }
 
 #[test]
