@@ -34,6 +34,7 @@ pub struct GatewayConfig {
     pub(crate) decode: DecodeOptions,
     pub(crate) header_timeout: Duration,
     pub(crate) drain: Duration,
+    pub(crate) last_words: Duration,
     pub(crate) max_sessions: NonZeroUsize,
     pub(crate) own_addresses: Arc<AddressProvider>,
 }
@@ -52,6 +53,7 @@ impl GatewayConfig {
             decode: DecodeOptions::default(),
             header_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(10),
+            last_words: Duration::from_secs(1),
             max_sessions: NonZeroUsize::MAX,
             own_addresses: Arc::new(OwnAddresses::of_this_host),
         }
@@ -114,6 +116,17 @@ impl GatewayConfig {
         self
     }
 
+    /// How long the reset of one side is held back from the other, at most, while that has not taken what was sent
+    /// before. Default 1 s.
+    ///
+    /// A reader that keeps up gets everything that had reached the gateway, as on a direct connection; one that does
+    /// not delays the reset by this much and loses the rest.
+    #[must_use]
+    pub fn last_words(mut self, longest: Duration) -> Self {
+        self.last_words = longest;
+        self
+    }
+
     /// How many sessions may live at a time; more are refused at once. Default: no limit.
     ///
     /// [`sessions_within`] says what the limit on descriptors allows.
@@ -149,6 +162,7 @@ impl fmt::Debug for GatewayConfig {
             .field("decode", &self.decode)
             .field("header_timeout", &self.header_timeout)
             .field("drain", &self.drain)
+            .field("last_words", &self.last_words)
             .field("max_sessions", &self.max_sessions)
             .finish_non_exhaustive()
     }

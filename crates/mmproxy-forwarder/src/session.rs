@@ -61,8 +61,8 @@ impl Session {
     /// Relays until both sides have ended. Returning early, or being dropped, resets both.
     async fn relay(&mut self) -> Result<(), SessionError> {
         let worker = &self.ledger.seat.worker;
-        let drain = worker.gateway.config.drain;
-        let mut outlived = self.lifeline.take().map(|lifeline| Box::pin(outlived(lifeline, drain)));
+        let config = &worker.gateway.config;
+        let mut outlived = self.lifeline.take().map(|lifeline| Box::pin(outlived(lifeline, config.drain)));
         let gone = async {
             match &mut outlived {
                 Some(outlived) => outlived.await,
@@ -71,7 +71,7 @@ impl Session {
         };
         tokio::select! {
             biased;
-            relayed = self.relay.run(&self.ledger.traffic, &worker.pipes) => Ok(relayed?),
+            relayed = self.relay.run(&self.ledger.traffic, &worker.pipes, config.last_words) => Ok(relayed?),
             () = gone => Err(NamespaceGone.into()),
         }
     }

@@ -241,7 +241,8 @@ impl<'a> Dial<'a> {
     fn failed(&self, action: Action, error: io::Error) -> DialError {
         let target = self.target;
         match error.raw_os_error() {
-            Some(libc::ECONNREFUSED | libc::ECONNRESET) => DialError::Refused { target, error },
+            // EPIPE: it accepted, ended and reset before the connection was seen to come about.
+            Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::EPIPE) => DialError::Refused { target, error },
             Some(libc::ETIMEDOUT) => self.timed_out(),
             // No port is free for this pair of addresses.
             Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EAGAIN) => {
@@ -284,7 +285,7 @@ mod tests {
         let target = TargetAddr::new("127.0.0.1:22".parse().unwrap()).unwrap();
         let dial = Dial::new(target, &options).expect("no other namespace is asked for");
         for (errnos, reason) in [
-            (&[libc::ECONNREFUSED, libc::ECONNRESET][..], CloseReason::TargetRefused),
+            (&[libc::ECONNREFUSED, libc::ECONNRESET, libc::EPIPE][..], CloseReason::TargetRefused),
             (&[libc::ETIMEDOUT], CloseReason::TargetTimeout),
             (
                 &[libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENETDOWN, libc::EAFNOSUPPORT],

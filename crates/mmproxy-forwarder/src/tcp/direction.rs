@@ -61,6 +61,13 @@ pub(crate) enum Broken {
     To(io::Error),
 }
 
+impl Broken {
+    /// The end that is read from failed.
+    pub(crate) const fn is_from(&self) -> bool {
+        matches!(self, Self::From(_))
+    }
+}
+
 impl Direction {
     /// `first` is delivered before anything that is read.
     pub(crate) fn new(first: BytesMut) -> Self {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::errno;
 use crate::report::CloseReason;
 use crate::tcp::direction::{Broken, Direction, Moved, Way};
+use crate::tcp::last_words;
 use crate::tcp::pipe::Pipes;
 use crate::tcp::socket::Socket;
 
@@ -55,9 +56,14 @@ impl Relay {
     /// Relays everything either side sends until both have ended; [`finish`](Self::finish) is what is left to do then.
     ///
     /// The end of one side is carried over to the other at once and its answers still come back. When one side
-    /// breaks, what it had sent before is delivered as far as the other side takes it without delay; dropping the
-    /// relay then resets both.
-    pub(crate) async fn run(&mut self, traffic: &Traffic, pipes: &Arc<Pipes>) -> Result<(), RelayError> {
+    /// breaks, what it had sent before is delivered as far as the other side takes it within `last_words`; dropping
+    /// the relay then resets both.
+    pub(crate) async fn run(
+        &mut self,
+        traffic: &Traffic,
+        pipes: &Arc<Pipes>,
+        last_words: Duration,
+    ) -> Result<(), RelayError> {
         let Self { peer, target, up, down } = self;
         let mut both = Both {
             peer,
@@ -72,12 +78,27 @@ impl Relay {
         let Err(broken) = poll_fn(|cx| both.poll(cx)).await else { return Ok(()) };
 
         let (upward, downward) = (both.upward(), both.downward());
-        let (last_words, way) = match broken.side {
+        let (speaker, way) = match broken.side {
             Side::Peer => (both.up, upward),
             Side::Target => (both.down, downward),
         };
-        // Whether they were taken in time or not, the session is over. On the heap: most sessions end otherwise.
-        Box::pin(timeout(LAST_WORDS, poll_fn(move |cx| last_words.poll_dry(way, cx)))).await.ok();
+        let said = async {
+            let dry = poll_fn(|cx| speaker.poll_dry(way, cx)).await;
+            // What the listener's socket took has not reached it yet, and a reset would throw it away.
+            if dry.map_or_else(|broken| broken.is_from(), |()| true) {
+                last_words::arrived(way.to).await;
+            }
+        };
+        // On the heap: most sessions end otherwise.
+        Box::pin(async {
+            tokio::select! {
+                biased;
+                // Whether they were taken in time or not, the session is over.
+                _ = timeout(last_words, said) => {}
+                _ = failure(way.to) => {}
+            }
+        })
+        .await;
         Err(broken)
     }
 
@@ -212,10 +233,6 @@ impl fmt::Display for Side {
     }
 }
 
-/// How long a broken side's last bytes may take to be accepted by the other. TCP promises nothing for them; a
-/// reader that keeps up gets them, one that does not delays the reset by this much.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,7 +264,8 @@ mod tests {
         let traffic = Traffic::default();
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
         let mut relay = Relay::new(Socket::new(peer), Socket::new(target), upload);
-        let error = relay.run(&traffic, &Pipes::new(RelayOptions::new())).await.unwrap_err();
+        let error =
+            relay.run(&traffic, &Pipes::new(RelayOptions::new()), Duration::from_secs(1)).await.unwrap_err();
         assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
         assert_eq!((traffic.up(), traffic.down()), (0, 21));
 
