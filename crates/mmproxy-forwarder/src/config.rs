@@ -15,6 +15,7 @@ use crate::choice::{ClientFrom, TargetChoice};
 use crate::netns::TargetNamespace;
 use crate::own::{AddressProvider, OwnAddresses};
 use crate::policy::SourcePolicy;
+use crate::tcp::timeouts::SilenceLimits;
 
 mod relay;
 
@@ -35,6 +36,7 @@ pub struct GatewayConfig {
     pub(crate) header_timeout: Duration,
     pub(crate) drain: Duration,
     pub(crate) last_words: Duration,
+    pub(crate) silence: SilenceLimits,
     pub(crate) max_sessions: NonZeroUsize,
     pub(crate) own_addresses: Arc<AddressProvider>,
 }
@@ -54,6 +56,7 @@ impl GatewayConfig {
             header_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(10),
             last_words: Duration::from_secs(1),
+            silence: SilenceLimits { idle: None, half_closed: Some(Duration::from_secs(300)) },
             max_sessions: NonZeroUsize::MAX,
             own_addresses: Arc::new(OwnAddresses::of_this_host),
         }
@@ -116,6 +119,30 @@ impl GatewayConfig {
         self
     }
 
+    /// How long a session may live without one byte that moves; then both sides are reset. Default `None`: for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`TimeoutTooShort`] below 100 ms.
+    pub fn idle_timeout(mut self, limit: Option<Duration>) -> Result<Self, TimeoutTooShort> {
+        self.silence.idle = limit.map(silence).transpose()?;
+        Ok(self)
+    }
+
+    /// How long a session of which one side has ended may live without one byte that moves; then both sides are reset.
+    /// Default 5 minutes. `None`: for ever.
+    ///
+    /// A side that ended and went away without a word looks like one that waits for its answer. A long answer is not
+    /// cut off: what still moves counts.
+    ///
+    /// # Errors
+    ///
+    /// [`TimeoutTooShort`] below 100 ms.
+    pub fn half_closed_timeout(mut self, limit: Option<Duration>) -> Result<Self, TimeoutTooShort> {
+        self.silence.half_closed = limit.map(silence).transpose()?;
+        Ok(self)
+    }
+
     /// How long the reset of one side is held back from the other, at most, while that has not taken what was sent
     /// before. Default 1 s.
     ///
@@ -163,6 +190,7 @@ impl fmt::Debug for GatewayConfig {
             .field("header_timeout", &self.header_timeout)
             .field("drain", &self.drain)
             .field("last_words", &self.last_words)
+            .field("silence", &self.silence)
             .field("max_sessions", &self.max_sessions)
             .finish_non_exhaustive()
     }
@@ -176,6 +204,7 @@ pub struct DialOptions {
     marks: [Option<NonZeroU32>; 2],
     pub(crate) source_port: SourcePort,
     pub(crate) keepalive: Option<Keepalive>,
+    pub(crate) user_timeout: Option<Duration>,
     pub(crate) namespace: Option<TargetNamespace>,
 }
 
@@ -187,6 +216,7 @@ impl DialOptions {
             marks: [None; 2],
             source_port: SourcePort::Prefer,
             keepalive: Some(Keepalive::new()),
+            user_timeout: None,
             namespace: None,
         }
     }
@@ -235,6 +265,21 @@ impl DialOptions {
     pub const fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
         self.keepalive = keepalive;
         self
+    }
+
+    /// How long bytes may stay without acknowledgement, or a receiver without room, on both sides of a session, before
+    /// the kernel gives the connection up (`TCP_USER_TIMEOUT`). Default `None`: as long as it takes the kernel's
+    /// retransmissions, about a quarter of an hour, and for ever while a receiver without room answers.
+    ///
+    /// With it, it also decides when an unanswered keepalive ends a connection, in place of the number of probes
+    /// (tcp(7)).
+    ///
+    /// # Errors
+    ///
+    /// [`TimeoutTooShort`] below 100 ms: less than a retransmission takes.
+    pub fn user_timeout(mut self, limit: Option<Duration>) -> Result<Self, TimeoutTooShort> {
+        self.user_timeout = limit.map(silence).transpose()?;
+        Ok(self)
     }
 
     /// The network namespace that connections are made in. Default: the calling thread's.
@@ -362,6 +407,11 @@ pub const fn sessions_within(descriptors: u64) -> NonZeroUsize {
         Some(sessions) => sessions,
         None => NonZeroUsize::MIN,
     }
+}
+
+/// Anything shorter is the pause between two segments on a long way.
+fn silence(limit: Duration) -> Result<Duration, TimeoutTooShort> {
+    at_least(limit, Duration::from_millis(100))
 }
 
 const fn at_least(asked: Duration, least: Duration) -> Result<Duration, TimeoutTooShort> {

@@ -10,6 +10,7 @@ use crate::report::CloseReason;
 use crate::tcp::dial::DialError;
 use crate::tcp::header::HeaderReadError;
 use crate::tcp::relay::RelayError;
+use crate::tcp::timeouts::Silent;
 
 /// Who has to act, if anybody: decides log level, metric and alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +71,9 @@ pub enum SessionError {
     /// One side broke.
     #[error(transparent)]
     Relay(#[from] RelayError),
+    /// Nothing moved for too long.
+    #[error(transparent)]
+    Silent(#[from] Silent),
 }
 
 impl SessionError {
@@ -84,6 +88,7 @@ impl SessionError {
             Self::Dial(error) => error.reason(),
             Self::Namespace(NamespaceGone) => CloseReason::NamespaceGone,
             Self::Relay(error) => error.reason(),
+            Self::Silent(silent) => silent.reason(),
         }
     }
 

@@ -60,7 +60,7 @@ impl Gateway {
     /// [`ServeError::Register`] when the runtime cannot watch it.
     pub async fn serve(&self, listener: Listener, shutdown: &Shutdown) -> Result<Drained, ServeError> {
         let address = listener.local_addr();
-        let acceptor = Acceptor::new(listener, self.shared.config.dial.keepalive)
+        let acceptor = Acceptor::new(listener, (&self.shared.config.dial).into())
             .map_err(|error| ServeError::Register { listener: address, error })?;
         let worker = Serving(Worker::new(Arc::clone(&self.shared), address));
         let served = tokio::select! {

@@ -77,3 +77,4 @@ pub use tcp::dial::{Action, ClientPort, DialError, Dialed, PortConflict, connect
 pub use tcp::header::HeaderReadError;
 pub use tcp::listen::{BindError, Listener};
 pub use tcp::relay::{RelayError, Side};
+pub use tcp::timeouts::Silent;

@@ -103,6 +103,10 @@ pub enum CloseReason {
     TargetReset,
     /// The target fell silent: keepalive or retransmission gave up.
     TargetLost,
+    /// No byte moved for as long as is allowed.
+    IdleTimeout,
+    /// One side ended, and no byte moved for as long as is allowed then.
+    HalfClosedTimeout,
     /// The network namespace of the target is not there, or was replaced while the session lived.
     NamespaceGone,
     /// The gateway stopped and the drain deadline passed.
@@ -113,7 +117,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, to register labels before the first session.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Finished,
         Self::ConnectOnly,
         Self::PeerNotAllowed,
@@ -136,6 +140,8 @@ impl CloseReason {
         Self::PeerLost,
         Self::TargetReset,
         Self::TargetLost,
+        Self::IdleTimeout,
+        Self::HalfClosedTimeout,
         Self::NamespaceGone,
         Self::Drained,
         Self::Panicked,
@@ -166,6 +172,8 @@ impl CloseReason {
             Self::PeerLost => "peer_lost",
             Self::TargetReset => "target_reset",
             Self::TargetLost => "target_lost",
+            Self::IdleTimeout => "idle_timeout",
+            Self::HalfClosedTimeout => "half_closed_timeout",
             Self::NamespaceGone => "namespace_gone",
             Self::Drained => "drained",
             Self::Panicked => "panicked",
@@ -175,7 +183,11 @@ impl CloseReason {
     /// Whose fault it is.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::Finished | Self::ConnectOnly | Self::Drained => Blame::Nobody,
+            Self::Finished
+            | Self::ConnectOnly
+            | Self::IdleTimeout
+            | Self::HalfClosedTimeout
+            | Self::Drained => Blame::Nobody,
             Self::PeerNotAllowed
             | Self::HeaderMissing
             | Self::HeaderInvalid

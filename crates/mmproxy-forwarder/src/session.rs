@@ -22,6 +22,7 @@ use crate::tcp::dial::{self, ClientPort};
 use crate::tcp::header::{self, Announcement, Glance, HeaderReadError};
 use crate::tcp::relay::{Relay, Traffic};
 use crate::tcp::socket::{Fresh, Socket};
+use crate::tcp::timeouts::Silence;
 use crate::worker::{Seat, Worker};
 
 /// One session, from accept to its report. Dropping the future cuts the session.
@@ -72,6 +73,7 @@ impl Session {
         tokio::select! {
             biased;
             relayed = self.relay.run(&self.ledger.traffic, &worker.pipes, config.last_words) => Ok(relayed?),
+            silent = Silence::new(&self.ledger.traffic, &config.silence) => Err(silent.into()),
             () = gone => Err(NamespaceGone.into()),
         }
     }
@@ -335,6 +337,6 @@ mod tests {
             size = (size_of_val(&session), size_of::<Session>());
             session
         });
-        assert!(size.0 <= 256 && size.1 <= 448, "{size:?} bytes");
+        assert!(size.0 <= 320 && size.1 <= 464, "{size:?} bytes");
     }
 }

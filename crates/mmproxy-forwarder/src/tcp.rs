@@ -9,3 +9,4 @@ pub(crate) mod listen;
 pub(crate) mod pipe;
 pub(crate) mod relay;
 pub(crate) mod socket;
+pub(crate) mod timeouts;

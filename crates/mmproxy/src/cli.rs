@@ -72,8 +72,10 @@ mod tests {
     use std::time::Duration;
 
     use clap::CommandFactory;
+    use mmproxy_forwarder::Keepalive;
     use mmproxy_routing::Settings;
 
+    use super::values::{Limit, Probing};
     use super::*;
 
     fn run(line: &str) -> Result<RunArgs, clap::Error> {
@@ -120,6 +122,31 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn limits_are_times_or_off() {
+        let line = "mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 -4 127.0.0.1:22";
+        let args = run(line).unwrap();
+        assert_eq!((args.idle_timeout, args.half_closed_timeout), (Limit(None), Limit(Some(5 * MINUTE))));
+        assert_eq!(args.tcp_user_timeout, Limit(None));
+        assert_eq!(args.keepalive, Probing(Some(Keepalive::new())));
+        let args = run(&format!(
+            "{line} --idle-timeout 1h --half-closed-timeout off --tcp-user-timeout 30 --keepalive 1m,5s"
+        ))
+        .unwrap();
+        assert_eq!((args.idle_timeout, args.half_closed_timeout), (Limit(Some(60 * MINUTE)), Limit(None)));
+        assert_eq!(args.tcp_user_timeout, Limit(Some(MINUTE / 2)));
+        let probing = Keepalive::with(MINUTE, Duration::from_secs(5), 4).unwrap();
+        assert_eq!(args.keepalive, Probing(Some(probing)));
+        assert_eq!(run(&format!("{line} --keepalive off")).unwrap().keepalive, Probing(None));
+        for wrong in
+            ["--idle-timeout soon", "--keepalive 1500ms", "--keepalive 1,1,1,1", "--keepalive 1,1,200"]
+        {
+            assert!(run(&format!("{line} {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_target_of_the_other_family_is_refused() {

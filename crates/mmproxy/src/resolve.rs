@@ -61,6 +61,9 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         .timeout(args.connect_timeout)
         .map_err(|error| too_short("--connect-timeout", error))?
         .source_port(source_port(args))
+        .keepalive(args.keepalive.0)
+        .user_timeout(args.tcp_user_timeout.0)
+        .map_err(|error| too_short("--tcp-user-timeout", error))?
         .namespace(target_netns.as_ref().map(|netns| netns.place.clone()));
     let dial = return_path::mark(dial, &return_path);
     let workers = match args.workers {
@@ -78,6 +81,10 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         .dial(dial.clone())
         .header_timeout(args.header_timeout)
         .map_err(|error| too_short("--header-timeout", error))?
+        .idle_timeout(args.idle_timeout.0)
+        .map_err(|error| too_short("--idle-timeout", error))?
+        .half_closed_timeout(args.half_closed_timeout.0)
+        .map_err(|error| too_short("--half-closed-timeout", error))?
         .drain(args.drain)
         .max_sessions(sessions_within(beside(workers, args.listen.len(), descriptors)));
     Ok(Settings {

@@ -25,6 +25,7 @@ mod resources;
 mod scale;
 mod selfcheck;
 mod setup;
+mod silence;
 mod source;
 mod stop;
 mod support;

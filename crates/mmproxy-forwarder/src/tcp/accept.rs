@@ -11,13 +11,12 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::addr::{PeerAddr, unmapped};
-use crate::config::Keepalive;
 use crate::errno;
 use crate::observer::{AcceptPaused, Observer};
 use crate::rate::RateLimited;
 use crate::sys::watch;
 use crate::tcp::listen::Listener;
-use crate::tcp::socket::set_options;
+use crate::tcp::socket::SocketOptions;
 
 /// A listener in the hands of the runtime.
 ///
@@ -27,7 +26,7 @@ pub(crate) struct Acceptor {
     listener: AsyncFd<TcpListener>,
     address: SocketAddr,
     transparent: bool,
-    keepalive: Option<Keepalive>,
+    options: SocketOptions,
     /// The queue was empty once since the options were set.
     inherited: bool,
     /// Accepted without a pause.
@@ -47,13 +46,13 @@ impl Acceptor {
     /// # Errors
     ///
     /// The runtime cannot watch the socket.
-    pub(crate) fn new(listener: Listener, keepalive: Option<Keepalive>) -> io::Result<Self> {
-        set_options(&SockRef::from(&listener.socket), keepalive)?;
+    pub(crate) fn new(listener: Listener, options: SocketOptions) -> io::Result<Self> {
+        options.set(&SockRef::from(&listener.socket))?;
         Ok(Self {
             listener: watch::connections(listener.socket)?,
             address: listener.address,
             transparent: listener.transparent,
-            keepalive,
+            options,
             inherited: false,
             row: 0,
             pauses: RateLimited::per_minute(),
@@ -115,7 +114,7 @@ impl Acceptor {
 
     fn prepare(&self, stream: TcpStream, address: SocketAddr) -> io::Result<Accepted> {
         if !self.inherited {
-            set_options(&SockRef::from(&stream), self.keepalive)?;
+            self.options.set(&SockRef::from(&stream))?;
         }
         let reached = self.transparent.then(|| stream.local_addr().ok()).flatten().map(unmapped);
         Ok(Accepted { stream, peer: PeerAddr::new(address), reached })
@@ -164,6 +163,7 @@ const LOST_IN_A_ROW: u32 = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{DialOptions, Keepalive};
     use nix::libc;
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         let client = TcpStream::connect(("127.0.0.1", port)).expect("IPv4 client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut acceptor = Acceptor::new(listener, None).expect("registered");
+            let mut acceptor = Acceptor::new(listener, (&DialOptions::new()).into()).expect("registered");
             let accepted = acceptor.accept(&crate::observer::Unobserved).await.expect("a connection");
             assert_eq!(accepted.peer.addr(), client.local_addr().unwrap());
         });
@@ -211,10 +211,12 @@ mod tests {
             Listener::bind("127.0.0.1:0".parse().unwrap(), Listener::BACKLOG).expect("a free port");
         let address = listener.local_addr();
         let keepalive = Keepalive::with(Duration::from_secs(77), Duration::from_secs(7), 3).expect("valid");
+        let limit = Some(Duration::from_secs(9));
+        let options = DialOptions::new().keepalive(Some(keepalive)).user_timeout(limit).expect("long enough");
         let early = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut acceptor = Acceptor::new(listener, Some(keepalive)).expect("registered");
+            let mut acceptor = Acceptor::new(listener, (&options).into()).expect("registered");
             let mut late = Vec::new();
             for turn in 0..4 {
                 if turn >= early.len() {
@@ -230,6 +232,7 @@ mod tests {
                 assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(77), "{turn}");
                 assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7), "{turn}");
                 assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3, "{turn}");
+                assert_eq!(socket.tcp_user_timeout().unwrap(), limit, "{turn}");
                 assert!(socket.nonblocking().unwrap());
             }
         });

@@ -17,7 +17,7 @@ use crate::addr::{Family, SpoofSource, TargetAddr};
 use crate::config::{DialOptions, SourcePort};
 use crate::errno;
 use crate::netns::{Lifeline, Namespace, NamespaceGone, TargetNamespace};
-use crate::tcp::socket::set_options;
+use crate::tcp::socket::SocketOptions;
 
 pub use error::{Action, DialError};
 
@@ -206,7 +206,8 @@ impl<'a> Dial<'a> {
             None => make(),
         };
         let socket = made.map_err(|error| self.failed(Action::MakeSocket, error))?;
-        set_options(&SockRef::from(&socket), self.options.keepalive)
+        SocketOptions::from(self.options)
+            .set(&SockRef::from(&socket))
             .map_err(|error| self.failed(Action::MakeSocket, error))?;
         Ok(socket)
     }

@@ -276,7 +276,7 @@ fn give_way<T>(cx: &mut Context<'_>) -> Poll<T> {
 pub(crate) struct Moved(AtomicU64);
 
 impl Moved {
-    fn add(&self, bytes: usize) {
+    pub(crate) fn add(&self, bytes: usize) {
         // One writer: two plain accesses are cheaper than a locked one.
         self.0.store(self.get() + bytes as u64, Ordering::Relaxed);
     }

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::tcp::socket::Socket;
 pub(crate) struct Traffic {
     up: Moved,
     down: Moved,
+    half_closed: AtomicBool,
 }
 
 impl Traffic {
@@ -36,6 +38,21 @@ impl Traffic {
     /// Bytes the peer's socket accepted.
     pub(crate) fn down(&self) -> u64 {
         self.down.get()
+    }
+
+    /// One side has ended, and the other was told.
+    pub(crate) fn half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::Relaxed)
+    }
+
+    /// One side has ended.
+    pub(crate) fn note_half_closed(&self) {
+        self.half_closed.store(true, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn note_up(&self, bytes: usize) {
+        self.up.add(bytes);
     }
 }
 
@@ -129,6 +146,9 @@ impl<'a> Both<'a> {
         let other = self.down.poll(downward, self.up.is_done(), cx).map_err(RelayError::going_down)?;
         if one.is_ready() && other.is_ready() {
             return Poll::Ready(Ok(()));
+        }
+        if one.is_ready() || other.is_ready() {
+            self.traffic.note_half_closed();
         }
         if let Poll::Ready(error) = self.peer_watch.poll(self.up.is_deaf(), self.peer, cx) {
             return Poll::Ready(Err(RelayError { side: Side::Peer, error }));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use crate::config::Keepalive;
+use crate::config::{DialOptions, Keepalive};
 
 /// A connection that tells the other end how the session ended.
 ///
@@ -91,15 +91,34 @@ fn reset_on_close(socket: &SockRef<'_>) {
     socket.set_linger(Some(Duration::ZERO)).ok();
 }
 
-/// What both sides of a session want: no Nagle delay (the other end already decided what a segment is) and
-/// probes that notice a dead host.
-pub(crate) fn set_options(socket: &SockRef<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    let Some(keepalive) = keepalive else { return Ok(()) };
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(keepalive.idle)
-            .with_interval(keepalive.interval)
-            .with_retries(keepalive.probes),
-    )
+/// What both sides of a session want: no Nagle delay (the other end already decided what a segment is), probes that
+/// notice a dead host, and an end to waiting for one that answers nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SocketOptions {
+    keepalive: Option<Keepalive>,
+    user_timeout: Option<Duration>,
+}
+
+impl SocketOptions {
+    pub(crate) fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        if let Some(keepalive) = self.keepalive {
+            socket.set_tcp_keepalive(
+                &TcpKeepalive::new()
+                    .with_time(keepalive.idle)
+                    .with_interval(keepalive.interval)
+                    .with_retries(keepalive.probes),
+            )?;
+        }
+        if self.user_timeout.is_some() {
+            socket.set_tcp_user_timeout(self.user_timeout)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<&DialOptions> for SocketOptions {
+    fn from(options: &DialOptions) -> Self {
+        Self { keepalive: options.keepalive, user_timeout: options.user_timeout }
+    }
 }

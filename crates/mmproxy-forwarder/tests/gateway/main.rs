@@ -15,4 +15,5 @@ mod namespace;
 mod relay;
 mod rig;
 mod spoofed;
+mod timeouts;
 mod workers;

@@ -9,7 +9,10 @@ use ipnet::IpNet;
 use mmproxy_forwarder::{AllowedTarget, parse_network};
 use mmproxy_routing::Families;
 
-use super::values::{Routing, SourceArg, SourceKind, SourcePortArg, address, duration, target_v4, target_v6};
+use super::values::{
+    Limit, Probing, Routing, SourceArg, SourceKind, SourcePortArg, address, duration, keepalive, limit,
+    target_v4, target_v6,
+};
 use super::{ReturnPathArgs, TproxyArgs};
 use crate::target_netns::TargetNetnsArgs;
 
@@ -96,6 +99,28 @@ pub(crate) struct RunArgs {
     /// How long the target may take to accept a connection
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, help_heading = "Connections")]
     pub(crate) connect_timeout: Duration,
+
+    /// How long a session may live without a byte that moves, or `off`; then both sides are reset
+    #[arg(long, value_name = "TIME", default_value = "off", value_parser = limit, help_heading = "Connections")]
+    pub(crate) idle_timeout: Limit,
+
+    /// The same for a session of which one side has ended
+    ///
+    /// A side that ended and went away looks like one that waits for its answer. As long as bytes move, nothing is cut
+    /// off.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = limit, help_heading = "Connections")]
+    pub(crate) half_closed_timeout: Limit,
+
+    /// How long what was sent may stay unacknowledged before the kernel gives a connection up, or `off`
+    ///
+    /// TCP_USER_TIMEOUT, on both sides. Without it the kernel tries again for about a quarter of an hour. With it, it
+    /// decides in place of the number of probes when an unanswered keepalive ends a connection.
+    #[arg(long, value_name = "TIME", default_value = "off", value_parser = limit, help_heading = "Connections")]
+    pub(crate) tcp_user_timeout: Limit,
+
+    /// When silent connections are probed, on both sides: after IDLE, then every INTERVAL, PROBES times; or `off`
+    #[arg(long, value_name = "IDLE[,INTERVAL[,PROBES]]", default_value = "60s,15s,4", value_parser = keepalive, help_heading = "Connections")]
+    pub(crate) keepalive: Probing,
 
     /// How long sessions may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Connections")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use mmproxy_codec::TlvType;
+use mmproxy_forwarder::Keepalive;
 
 /// What targets speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -140,6 +141,49 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; expected a time such as 5s, 500ms or 2min"))
 }
+
+/// A time, or none: an `Option` would mean to clap that the flag may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<Duration>);
+
+/// Accepts what [`duration`] does, and `off`.
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
+    if text == OFF {
+        return Ok(Limit(None));
+    }
+    duration(text).map(|time| Limit(Some(time))).map_err(|error| format!("{error}, or off"))
+}
+
+/// Keepalive, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Probing(pub(crate) Option<Keepalive>);
+
+/// Accepts `60s`, `60s,15s`, `60s,15s,4` and `off`; what is left out is as by default.
+pub(super) fn keepalive(text: &str) -> Result<Probing, String> {
+    if text == OFF {
+        return Ok(Probing(None));
+    }
+    let expected =
+        |error: String| format!("{error}; expected IDLE[,INTERVAL[,PROBES]], such as 60s,15s,4, or off");
+    let mut parts = text.split(',');
+    let idle = duration(parts.next().unwrap_or_default()).map_err(expected)?;
+    let interval = parts.next().map_or(Ok(INTERVAL), duration).map_err(expected)?;
+    let probes = parts.next().map_or(Ok(PROBES), |probes| {
+        probes.parse().map_err(|_| expected(format!("`{probes}` is no number of probes")))
+    })?;
+    if parts.next().is_some() {
+        return Err(expected("too many parts".to_owned()));
+    }
+    Keepalive::with(idle, interval, probes)
+        .map(|keepalive| Probing(Some(keepalive)))
+        .map_err(|error| expected(error.to_string()))
+}
+
+const OFF: &str = "off";
+
+/// As [`Keepalive::new`] has them.
+const INTERVAL: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
 
 /// Accepts a type and a value in hexadecimal.
 pub(super) fn tlv(text: &str) -> Result<(TlvType, Vec<u8>), String> {
