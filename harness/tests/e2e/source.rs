@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use harness::{Balancer, Family, Gateway, Target, Topology, Version, addr, isolated};
+use harness::{Balancer, Family, Gateway, Target, Topology, Version, addr, isolated, mmproxy, run};
 
 use crate::support::{Scene, client, frontend, header, header_from, talk};
 use Family::{V4, V6};
@@ -162,30 +162,59 @@ fn strict_reverse_path_filtering_and_syn_cookies_do_not_matter() {
 }
 
 #[test]
-fn a_client_port_that_is_taken_is_replaced_by_another_and_the_log_says_so() {
+fn a_client_port_that_a_listener_of_this_host_has_is_kept() {
     isolated(|| {
-        let scene = Scene::new();
-        // Any listener of that number on the wildcard address is in the way of the client's port.
-        let _taken = Target::listen(&scene.net.gateway, addr("0.0.0.0:4711"));
-        let downstream = scene.open(&header(V2, V4));
-        let upstream = scene.target.accept();
+        for policy in ["keep", "prefer"] {
+            for family in Family::BOTH {
+                let scene = Scene::with(family, |flags| flags.with(["--source-port", policy]));
+                // A listener of that number on the wildcard address is in the way of the client's port.
+                let _taken = Target::listen(&scene.net.gateway, SocketAddr::new(family.wildcard(), 4711));
+                scene.expect_alive();
+            }
+        }
+    });
+}
+
+/// A gateway before `target` that may spoof, and nothing else.
+fn start_without_net_admin(net: &Topology, target: &Target, policy: &[&str]) -> Gateway {
+    run(&net.gateway, &mut mmproxy(["setup"]), b"").expect_code(0);
+    Gateway::before(net, target)
+        .with(["--routing", "off"])
+        .with(policy.iter().copied())
+        .start_under("setpriv", &["--bounding-set=-all,+net_raw", "--no-new-privs", "--"])
+}
+
+#[test]
+fn without_net_admin_a_client_port_that_is_taken_is_replaced_by_another_and_the_log_says_so() {
+    isolated(|| {
+        let net = Topology::new();
+        let target = Target::listen(&net.gateway, addr("127.0.0.1:0"));
+        let gateway = start_without_net_admin(&net, &target, &[]);
+        let _taken = Target::listen(&net.gateway, addr("0.0.0.0:4711"));
+        let downstream = Balancer::of(&net).announce(gateway.address(V4), &header(V2, V4), b"");
+        let upstream = target.accept();
         assert_eq!(upstream.peer().ip(), V4.client());
         assert_ne!(upstream.peer().port(), 4711);
         talk(&downstream, &upstream);
-        scene.gateway.expect_log(&["client port not kept", "client=192.0.2.7:4711"]);
+        gateway.expect_log(&["client port not kept", "client=192.0.2.7:4711", "CAP_NET_ADMIN"]);
     });
 }
 
 #[test]
-fn a_client_port_that_is_taken_is_refused_where_it_is_to_be_kept() {
+fn without_net_admin_a_client_port_that_is_taken_is_refused_where_it_is_to_be_kept() {
     isolated(|| {
         for flag in ["--source-port=keep", "--force-real-client-port", "-P"] {
-            let scene = Scene::with(V4, |flags| flags.with([flag]));
-            scene.expect_alive();
-            let _taken = Target::listen(&scene.net.gateway, addr("0.0.0.0:4711"));
-            scene.open(&header(V2, V4)).expect_closed();
-            scene.gateway.expect_log(&["session closed", "client=192.0.2.7:4711", "reason=port_unavailable"]);
-            scene.target.expect_untouched();
+            let net = Topology::new();
+            let target = Target::listen(&net.gateway, addr("127.0.0.1:0"));
+            let gateway = start_without_net_admin(&net, &target, &[flag]);
+            let balancer = Balancer::of(&net);
+            let open = || balancer.announce(gateway.address(V4), &header(V2, V4), b"");
+            talk(&open(), &target.accept());
+            let _taken = Target::listen(&net.gateway, addr("0.0.0.0:4711"));
+            open().expect_closed();
+            let why = ["session closed", "client=192.0.2.7:4711", "reason=port_unavailable", "CAP_NET_ADMIN"];
+            gateway.expect_log(&why);
+            target.expect_untouched();
         }
     });
 }

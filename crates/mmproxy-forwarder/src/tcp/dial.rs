@@ -1,5 +1,6 @@
 //! Connections to a target: from the client's address, or from the gateway's own.
 
+mod bind;
 mod error;
 
 use std::fmt;
@@ -24,7 +25,8 @@ pub use error::{Action, DialError};
 /// Connects to `target` so that it sees `client`.
 ///
 /// Needs `CAP_NET_RAW` or `CAP_NET_ADMIN`, a return path for the answers, and with
-/// [`SourcePort::Keep`] `CAP_NET_BIND_SERVICE` for clients with a privileged port. The deadline of `options`
+/// [`SourcePort::Keep`] `CAP_NET_BIND_SERVICE` for clients with a privileged port, and `CAP_NET_ADMIN` for those whose
+/// port a listener on every address of this host has. The deadline of `options`
 /// covers a second attempt from another port.
 ///
 /// # Errors
@@ -106,7 +108,8 @@ pub enum ClientPort {
 /// Why the kernel did not give the client's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PortConflict {
-    /// A listener on every address of this host, or a socket with the client's address, has it (EADDRINUSE).
+    /// A listener on every address of this host, or a socket with the client's address, has it (EADDRINUSE), and
+    /// `CAP_NET_ADMIN`, with which that is no obstacle, is missing.
     InUse,
     /// The same connection, client and target and both ports, lives already (EADDRNOTAVAIL from `connect`).
     Connected,
@@ -131,7 +134,9 @@ impl PortConflict {
 impl fmt::Display for PortConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::InUse => "a socket of this host has the port",
+            Self::InUse => {
+                "a socket of this host has the port, which takes CAP_NET_ADMIN to use all the same"
+            }
             Self::Connected => "the same connection lives already",
             Self::Privileged => "privileged ports need CAP_NET_BIND_SERVICE",
         })
@@ -162,7 +167,7 @@ impl<'a> Dial<'a> {
                 .map_err(|errno| self.failed(Action::MakeSocket, errno.into()))?;
         }
         let source = SocketAddr::new(client.ip(), port);
-        socket.bind(&source.into()).map_err(|error| match error.raw_os_error() {
+        bind::source(&socket, source).map_err(|error| match error.raw_os_error() {
             Some(libc::EADDRINUSE) if port != 0 => {
                 DialError::PortUnavailable { client, conflict: PortConflict::InUse, error }
             }

@@ -11,6 +11,7 @@
 
 mod actor;
 #[path = "../gateway/isolated.rs"]
+#[allow(dead_code, reason = "other tests use all of it")]
 mod isolated;
 mod noise;
 #[path = "../../src/sys/queue.rs"]

@@ -32,6 +32,36 @@ pub(crate) fn in_namespace(test: &str, wrapper: &[&str], body: fn()) {
     assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
 }
 
+/// Runs `body` in another copy of this program, in the same namespace but without `capability`.
+///
+/// Within [`in_namespace`], whose own set-up needs what is then missing; what it made so far the copy finds by itself.
+pub(crate) fn without(test: &str, capability: &str, body: fn()) {
+    if is_without() {
+        return body();
+    }
+    let dropped = format!("-{capability}");
+    let output = Command::new("setpriv")
+        .args(["--bounding-set", &dropped, "--inh-caps", &dropped])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .arg(test)
+        .env(WITHOUT, "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("setpriv(1) is part of util-linux");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "without {capability}:\n{text}\n{errors}");
+    assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
+}
+
+/// Whether this is the copy that [`without`] runs.
+pub(crate) fn is_without() -> bool {
+    std::env::var_os(WITHOUT).is_some()
+}
+
+const WITHOUT: &str = "MMPROXY_TEST_WITHOUT";
+
 /// What answers need to come back: marked packets, and what answers them, are delivered locally.
 pub(crate) fn return_path() {
     ip("link set lo up");

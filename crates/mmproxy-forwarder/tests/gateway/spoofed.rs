@@ -1,7 +1,7 @@
 //! Connections from a client's address, in a network namespace of their own.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use mmproxy_forwarder::{
 };
 use socket2::SockRef;
 
-use crate::isolated::{MARK, in_namespace, ip, return_path, sysctl};
-use crate::rig::{Rig, accept, config, end, read_exactly, runtime};
+use crate::isolated::{MARK, in_namespace, ip, is_without, return_path, sysctl, without};
+use crate::rig::{End, Rig, accept, config, end, patient, read_exactly, read_to_end, reset, runtime};
 
 #[test]
 fn the_target_sees_the_client_the_header_names() {
@@ -48,25 +48,109 @@ fn the_target_sees_the_client_the_header_names() {
 }
 
 #[test]
-fn a_port_that_a_listener_of_this_host_has_is_replaced_or_refused() {
-    in_namespace("spoofed::a_port_that_a_listener_of_this_host_has_is_replaced_or_refused", &[], || {
+fn a_port_that_a_listener_of_this_host_has_is_kept_all_the_same() {
+    in_namespace("spoofed::a_port_that_a_listener_of_this_host_has_is_kept_all_the_same", &[], || {
+        return_path();
+        for (loopback, wildcard, ip) in
+            [("127.0.0.1:0", "0.0.0.0:0", "192.0.2.7"), ("[::1]:0", "[::]:0", "2001:db8::7")]
+        {
+            let target = TcpListener::bind(loopback).unwrap();
+            let listener = TcpListener::bind(wildcard).unwrap();
+            let in_use = listener.local_addr().unwrap();
+            let client = SocketAddr::new(ip.parse().unwrap(), in_use.port());
+            for policy in [SourcePort::Keep, SourcePort::Prefer] {
+                let dialed = dial(client, &target, policy).unwrap();
+                assert_eq!((dialed.bound, dialed.client_port), (client, Some(ClientPort::Kept)));
+                let mut far = accept(&target);
+                assert_eq!(far.peer_addr().unwrap(), client);
+                // Both ways: what the target sends comes to the client's socket and not to the listener.
+                far.write_all(b"welcome").unwrap();
+                let mut near = patient(std_stream(dialed));
+                assert_eq!(read_exactly(&mut near, 7), b"welcome");
+                near.write_all(b"hello").unwrap();
+                assert_eq!(read_exactly(&mut far, 5), b"hello");
+                // Another session of the same client toward another target, too.
+                let other = TcpListener::bind(loopback).unwrap();
+                assert_eq!(dial(client, &other, policy).unwrap().bound, client);
+            }
+            // The listener still has its port, and gets it again when it is restarted in the meantime.
+            let meanwhile = dial(client, &target, SourcePort::Keep).unwrap();
+            drop(listener);
+            let listener = TcpListener::bind(in_use).unwrap();
+            let address = SocketAddr::new(target.local_addr().unwrap().ip(), in_use.port());
+            let visitor = TcpStream::connect(address).unwrap();
+            assert_eq!(accept(&listener).peer_addr().unwrap(), visitor.local_addr().unwrap());
+            drop(meanwhile);
+        }
+    });
+}
+
+#[test]
+fn a_port_that_a_listener_of_this_host_has_is_replaced_or_refused_without_the_privilege() {
+    const TEST: &str =
+        "spoofed::a_port_that_a_listener_of_this_host_has_is_replaced_or_refused_without_the_privilege";
+    in_namespace(TEST, &[], || {
+        if !is_without() {
+            return_path();
+        }
+        without(TEST, "net_admin", || {
+            let target = TcpListener::bind("127.0.0.1:0").unwrap();
+            let elsewhere = TcpListener::bind("0.0.0.0:0").unwrap();
+            let client = SocketAddr::new(addr("192.0.2.7:0").ip(), elsewhere.local_addr().unwrap().port());
+
+            let dialed = dial(client, &target, SourcePort::Prefer).unwrap();
+            assert_eq!(dialed.client_port, Some(ClientPort::Fallback(PortConflict::InUse)));
+            assert_eq!(dialed.bound.ip(), client.ip());
+            assert_ne!(dialed.bound.port(), client.port());
+            assert_eq!(accept(&target).peer_addr().unwrap(), dialed.bound);
+
+            let error = dial(client, &target, SourcePort::Keep).unwrap_err();
+            assert!(
+                matches!(error, DialError::PortUnavailable { conflict: PortConflict::InUse, .. }),
+                "{error:?}"
+            );
+            assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+            assert_eq!(error.reason(), CloseReason::PortUnavailable);
+        });
+    });
+}
+
+/// One client after another from the same port: what the last connection left behind is in TIME_WAIT on either side.
+#[test]
+fn a_client_comes_again_from_the_same_port_a_thousand_times_at_once() {
+    in_namespace("spoofed::a_client_comes_again_from_the_same_port_a_thousand_times_at_once", &[], || {
         return_path();
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
-        let elsewhere = TcpListener::bind("0.0.0.0:0").unwrap();
-        let client = SocketAddr::new(addr("192.0.2.7:0").ip(), elsewhere.local_addr().unwrap().port());
-
-        let dialed = dial(client, &target, SourcePort::Prefer).unwrap();
-        assert_eq!(dialed.client_port, Some(ClientPort::Fallback(PortConflict::InUse)));
-        assert_eq!(dialed.bound.ip(), client.ip());
-        assert_ne!(dialed.bound.port(), client.port());
-        assert_eq!(accept(&target).peer_addr().unwrap(), dialed.bound);
-
-        let error = dial(client, &target, SourcePort::Keep).unwrap_err();
-        assert!(
-            matches!(error, DialError::PortUnavailable { conflict: PortConflict::InUse, .. }),
-            "{error:?}"
-        );
-        assert_eq!(error.reason(), CloseReason::PortUnavailable);
+        let config = config("127.0.0.0/8", &target).dial(options(SourcePort::Keep));
+        let rig = Rig::serving(target, config, "127.0.0.1:0", |recorder| recorder);
+        for round in 0..1000 {
+            let mut peer = rig.connect();
+            peer.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n").unwrap();
+            let mut far = rig.accept();
+            assert_eq!(far.peer_addr().unwrap(), addr("192.0.2.7:4711"));
+            // Whoever ends first keeps the connection in TIME_WAIT; now and then nobody does.
+            match round % 3 {
+                0 => {
+                    end(&peer);
+                    assert_eq!(read_to_end(&mut far), (Vec::new(), End::Fin));
+                    drop(far);
+                    assert_eq!(read_to_end(&mut peer), (Vec::new(), End::Fin));
+                }
+                1 => {
+                    end(&far);
+                    assert_eq!(read_to_end(&mut peer), (Vec::new(), End::Fin));
+                    drop(peer);
+                    assert_eq!(read_to_end(&mut far), (Vec::new(), End::Fin));
+                    drop(far);
+                }
+                _ => {
+                    reset(peer);
+                    assert_eq!(read_to_end(&mut far), (Vec::new(), End::Reset));
+                }
+            }
+            let report = rig.report();
+            assert_eq!(report.client_port, Some(ClientPort::Kept), "in round {round}");
+        }
     });
 }
 
@@ -286,4 +370,12 @@ fn options(policy: SourcePort) -> DialOptions {
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
+}
+
+/// The connection without its runtime.
+fn std_stream(dialed: Dialed) -> TcpStream {
+    // Taken from a runtime that is gone already.
+    let stream = dialed.stream.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream
 }
