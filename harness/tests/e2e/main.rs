@@ -30,3 +30,4 @@ mod source;
 mod stop;
 mod support;
 mod tproxy;
+mod weather;

@@ -5,7 +5,7 @@ use std::thread;
 
 use harness::{Balancer, Connection, End, Family, Gateway, Target, Topology, Version, addr, isolated};
 
-use crate::support::{Scene, client, header, talk};
+use crate::support::{Scene, both_ways_at_once, client, header, noise, talk};
 use Family::V4;
 
 #[test]
@@ -95,7 +95,7 @@ fn eight_mebibytes_each_way_arrive_unchanged_at_slow_readers() {
             let downstream = Balancer::of(&net).connect_with_small_buffer(gateway.address(family));
             downstream.send(&header(Version::V2, family));
             let upstream = target.accept();
-            both_ways_at_once(&downstream, &upstream);
+            both_ways_at_once(&downstream, &upstream, EIGHT_MEBIBYTES, Connection::receive_all_slowly);
             let size = EIGHT_MEBIBYTES;
             let (up, down) = (format!("bytes_up={size}"), format!("bytes_down={size}"));
             gateway.expect_log(&["session closed", &up, &down, "reason=finished"]);
@@ -104,44 +104,6 @@ fn eight_mebibytes_each_way_arrive_unchanged_at_slow_readers() {
 }
 
 const EIGHT_MEBIBYTES: usize = 8 << 20;
-
-#[track_caller]
-fn both_ways_at_once(downstream: &Connection, upstream: &Connection) {
-    let [up, down] = [1, 2].map(|seed| noise(seed, EIGHT_MEBIBYTES));
-    thread::scope(|scope| {
-        for (connection, bytes) in [(downstream, &up), (upstream, &down)] {
-            scope.spawn(|| {
-                connection.send(bytes);
-                connection.finish();
-            });
-        }
-        let at_target = scope.spawn(|| upstream.receive_all_slowly());
-        let at_client = scope.spawn(|| downstream.receive_all_slowly());
-        for (reader, sent) in [(at_target, &up), (at_client, &down)] {
-            let (received, end) = reader.join().expect("the reader has shown why");
-            assert_eq!((received.len(), end), (sent.len(), End::Finished));
-            // Not assert_eq: it would print them.
-            assert!(
-                received == *sent,
-                "first difference at {:?}",
-                sent.iter().zip(&received).position(|(a, b)| a != b)
-            );
-        }
-    });
-}
-
-/// Bytes in which every piece differs from every other, so that none can be lost, doubled or swapped unnoticed.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    // xorshift64 (Marsaglia 2003).
-    let mut state = seed;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(&mut next).flatten().take(len).collect()
-}
 
 #[test]
 fn all_that_a_target_sent_before_it_closed_arrives() {

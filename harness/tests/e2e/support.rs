@@ -1,8 +1,9 @@
 //! The usual scene: a client announced over one balancer, one gateway, one target.
 
 use std::net::SocketAddr;
+use std::thread;
 
-use harness::{Balancer, Connection, Family, Flags, Gateway, Target, Topology, Version, addr};
+use harness::{Balancer, Connection, End, Family, Flags, Gateway, Target, Topology, Version, addr};
 
 /// A gateway before a target on the loopback address.
 pub(crate) struct Scene {
@@ -83,4 +84,48 @@ pub(crate) fn talk(downstream: &Connection, upstream: &Connection) {
     upstream.expect_end();
     upstream.finish();
     downstream.expect_end();
+}
+
+/// `size` bytes both ways at the same time, each read by `read`, and the end; what arrives is what was sent.
+#[track_caller]
+pub(crate) fn both_ways_at_once(
+    downstream: &Connection,
+    upstream: &Connection,
+    size: usize,
+    read: impl Fn(&Connection) -> (Vec<u8>, End) + Copy + Send,
+) {
+    let [up, down] = [1, 2].map(|seed| noise(seed, size));
+    thread::scope(|scope| {
+        for (connection, bytes) in [(downstream, &up), (upstream, &down)] {
+            scope.spawn(|| {
+                connection.send(bytes);
+                connection.finish();
+            });
+        }
+        let at_target = scope.spawn(move || read(upstream));
+        let at_client = scope.spawn(move || read(downstream));
+        for (reader, sent) in [(at_target, &up), (at_client, &down)] {
+            let (received, end) = reader.join().expect("the reader has shown why");
+            assert_eq!((received.len(), end), (sent.len(), End::Finished));
+            // Not assert_eq: it would print them.
+            assert!(
+                received == *sent,
+                "first difference at {:?}",
+                sent.iter().zip(&received).position(|(a, b)| a != b)
+            );
+        }
+    });
+}
+
+/// Bytes in which every piece differs from every other, so that none can be lost, doubled or swapped unnoticed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    // xorshift64 (Marsaglia 2003).
+    let mut state = seed;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(len).collect()
 }
