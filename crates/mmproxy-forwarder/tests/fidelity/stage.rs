@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use mmproxy_forwarder::{
-    AllowList, CloseReason, DialOptions, Gateway, GatewayConfig, Listener, Observer, SessionReport, Shutdown,
-    SourcePort, Targets,
+    AllowList, CloseReason, DialOptions, Gateway, GatewayConfig, Listener, Observer, RelayOptions,
+    SessionReport, Shutdown, SourcePort, SpliceUse, Targets,
 };
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -78,7 +78,7 @@ impl Stage {
         let (SocketAddr::V4(v4), SocketAddr::V6(v6)) = (v4, v6) else { unreachable!("as bound") };
         let shutdown = Shutdown::new();
         let (mut places, mut serving) = (Vec::new(), Vec::new());
-        for (relay, adapt) in RELAYS {
+        for (relay, options) in RELAYS {
             let config = GatewayConfig::new(
                 AllowList::parse("127.0.0.0/8\n::1").unwrap(),
                 Targets::new(Some(v4), Some(v6)).unwrap(),
@@ -93,7 +93,7 @@ impl Stage {
                     .mark(NonZeroU32::new(MARK))
                     .source_port(SourcePort::Keep),
             );
-            let gateway = Gateway::new(adapt(config), waiting.clone()).unwrap();
+            let gateway = Gateway::new(config.relay(options), waiting.clone()).unwrap();
             for buffers in [Buffers::Usual, Buffers::Tiny, Buffers::Huge] {
                 let listeners = ["127.0.0.1:0", "[::1]:0"].map(|address| {
                     let socket = StdListener::bind(address).unwrap();
@@ -214,7 +214,18 @@ fn set_buffers(socket: &SockRef<'_>, buffers: Buffers) {
     }
 }
 
-type Adapt = fn(GatewayConfig) -> GatewayConfig;
-
 /// The ways in which bytes are moved.
-const RELAYS: [(&str, Adapt); 1] = [("copy", |config| config)];
+const RELAYS: [(&str, RelayOptions); 5] = [
+    ("copy", RelayOptions::new().splice(SpliceUse::Never)),
+    ("adaptive", RelayOptions::new()),
+    // So few that they have to be waited for, or done without.
+    ("adaptive, few pipes of 64 KiB", RelayOptions::new().pipe_size(PIPE).pipes(4)),
+    ("splice", RelayOptions::new().splice(SpliceUse::Always).pipes(usize::MAX)),
+    (
+        "splice, pipes of a page",
+        RelayOptions::new().splice(SpliceUse::Always).pipe_size(PAGE).pipes(usize::MAX),
+    ),
+];
+
+const PIPE: NonZeroUsize = NonZeroUsize::new(64 * 1024).unwrap();
+const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
