@@ -64,6 +64,18 @@ fuzz seconds="20":
 no-std:
     ci/no-std.sh
 
+# Every interleaving of what threads share.
+loom:
+    ci/loom.sh
+
+# End-to-end tests with the program under memcheck; arguments select.
+valgrind *args:
+    ci/valgrind.sh {{args}}
+
+# End-to-end tests with the program under AddressSanitizer; arguments select.
+asan *args:
+    ci/asan.sh {{args}}
+
 # shellcheck.
 scripts:
     ci/scripts.sh

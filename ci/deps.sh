@@ -36,6 +36,7 @@ PROGRAMS=(
     'ps procps'                 # ci/left-behind.sh
     'unshare util-linux'        # ci/readme.sh runs the README's blocks in a namespace
     'runuser util-linux'        # the demo as an ordinary user
+    'setpriv util-linux'        # tests without a capability
     'shellcheck shellcheck'     # ci/scripts.sh
 )
 
