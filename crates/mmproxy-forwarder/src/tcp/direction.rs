@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use crate::config::SpliceUse;
+use crate::sys::queue;
 use crate::tcp::pipe::{Lent, Pipes};
 
 /// Where a direction leads, what it counts, and where its pipes come from.
@@ -223,14 +224,15 @@ impl Carried {
 }
 
 /// Reads once `from` is ready. A read that leaves room in `buffer` has emptied the socket, so the next one waits for
-/// readiness instead of asking in vain.
+/// readiness instead of asking in vain; unless it stopped before an urgent byte, behind which there may be more that
+/// nothing would tell of.
 fn poll_read(from: &TcpStream, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let mut got = 0;
     loop {
         ready!(from.poll_read_ready(cx))?;
         let read = from.try_io(Interest::READABLE, || {
             let (read, _) = recv(from, &mut *buffer, RecvFlags::empty())?;
-            if (1..buffer.len()).contains(&read) {
+            if (1..buffer.len()).contains(&read) && !queue::is_at_mark(from) {
                 // The runtime forgets the readiness of before the call, not one that came since.
                 got = read;
                 return Err(io::ErrorKind::WouldBlock.into());

@@ -15,7 +15,7 @@ mod actor;
 mod isolated;
 mod noise;
 #[path = "../../src/sys/queue.rs"]
-#[allow(unsafe_code, reason = "the same file as the crate's")]
+#[allow(unsafe_code, dead_code, reason = "the same file as the crate's, which uses all of it")]
 mod queue;
 mod schedule;
 mod stage;
