@@ -116,6 +116,20 @@ impl Namespace {
         answered.await.map_err(|_| NamespaceGone)
     }
 
+    /// Runs `job`, which must not block, inside and waits for what it made, for a second at most: for a thread that has
+    /// no async code to wait in.
+    pub(crate) fn run_blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NamespaceGone> {
+        ask(&self.inhabitant.jobs, job).map_err(|_| NamespaceGone)
+    }
+
+    /// Whether both are the same one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inhabitant, &other.inhabitant)
+    }
+
     /// The addresses of its interfaces, as of two seconds ago at most; beside them the error if they could not be
     /// read again.
     pub(crate) fn own_addresses(&self) -> (Arc<OwnAddresses>, Option<io::Error>) {
@@ -195,14 +209,22 @@ fn work(runtime: &Runtime, mut queue: mpsc::UnboundedReceiver<Job>) {
 
 /// `getifaddrs(3)` inside, for a caller who cannot wait in the way of async code.
 fn own_addresses(jobs: &mpsc::UnboundedSender<Job>) -> io::Result<OwnAddresses> {
+    ask(jobs, OwnAddresses::of_this_host)?
+}
+
+/// What `job` makes inside, for a caller who cannot wait in the way of async code.
+fn ask<T: Send + 'static>(
+    jobs: &mpsc::UnboundedSender<Job>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
     let (answer, answered) = sync_channel(1);
     let job: Job = Box::new(move || {
         // Nobody listens who has lost patience.
-        answer.send(OwnAddresses::of_this_host()).ok();
+        answer.send(job()).ok();
         Box::pin(ready(()))
     });
     jobs.send(job).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-    answered.recv_timeout(PATIENCE).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    answered.recv_timeout(PATIENCE).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
 }
 
 /// How long a question may take that is answered in microseconds unless the machine is overwhelmed.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -37,14 +38,7 @@ pub async fn connect_spoofed(
     target: TargetAddr,
     options: &DialOptions,
 ) -> Result<Dialed, DialError> {
-    if client.family() != target.family() {
-        return Err(DialError::Families { client, target });
-    }
-    // Where policy lets these through: the kernel takes them in bind and then connects from an address of its
-    // own choice (`inet_bind`: "Use device"), 127.0.0.1 toward a loopback target.
-    if client.ip().is_unspecified() || client.ip().is_multicast() || client.ip() == Ipv4Addr::BROADCAST {
-        return Err(unusable(client));
-    }
+    spoofable(client, target)?;
     let dial = Dial::new(target, options)?;
     let known = client.addr().port();
     let (stream, client_port) = match (options.source_port, known) {
@@ -167,29 +161,15 @@ impl<'a> Dial<'a> {
                 .map_err(|errno| self.failed(Action::MakeSocket, errno.into()))?;
         }
         let source = SocketAddr::new(client.ip(), port);
-        bind::source(&socket, source).map_err(|error| match error.raw_os_error() {
-            Some(libc::EADDRINUSE) if port != 0 => {
-                DialError::PortUnavailable { client, conflict: PortConflict::InUse, error }
-            }
-            Some(libc::EACCES) if port != 0 => {
-                DialError::PortUnavailable { client, conflict: PortConflict::Privileged, error }
-            }
-            Some(libc::EINVAL | libc::EADDRNOTAVAIL) => DialError::SourceUnusable { client, error },
-            _ => self.failed(Action::Bind, error),
-        })?;
+        bind::source(&socket, source)
+            .map_err(|error| not_bound(client, port, error, |error| self.failed(Action::Bind, error)))?;
         self.connect(socket, Some((client, port))).await
     }
 
     async fn transparent_socket(&self, family: Family) -> Result<Socket, DialError> {
         let socket = self.socket().await?;
-        match family {
-            Family::V4 => socket.set_ip_transparent_v4(true),
-            Family::V6 => socket.set_ip_transparent_v6(true),
-        }
-        .map_err(|error| self.failed(Action::UseForeignAddress, error))?;
-        if let Some(mark) = self.options.mark_of(family) {
-            socket.set_mark(mark.get()).map_err(|error| self.failed(Action::Mark, error))?;
-        }
+        transparent(&socket, family, self.options.mark_of(family))
+            .map_err(|(action, error)| self.failed(action, error))?;
         // One client address and port can then be toward several targets at a time, and toward one target again
         // while the connection before is in TIME_WAIT.
         socket.set_reuse_address(true).map_err(|error| self.failed(Action::MakeSocket, error))?;
@@ -243,21 +223,8 @@ impl<'a> Dial<'a> {
         })
     }
 
-    /// What `error` means where neither the client nor its port can be the cause.
     fn failed(&self, action: Action, error: io::Error) -> DialError {
-        let target = self.target;
-        match error.raw_os_error() {
-            // EPIPE: it accepted, ended and reset before the connection was seen to come about.
-            Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::EPIPE) => DialError::Refused { target, error },
-            Some(libc::ETIMEDOUT) => self.timed_out(),
-            // No port is free for this pair of addresses.
-            Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EAGAIN) => {
-                DialError::Exhausted { action, error }
-            }
-            _ if errno::is_exhausted(&error) => DialError::Exhausted { action, error },
-            _ if errno::is_forbidden(&error) => DialError::NotPermitted { action, error },
-            _ => DialError::Unreachable { target, error },
-        }
+        failed(self.target, self.options, action, error)
     }
 
     const fn timed_out(&self) -> DialError {
@@ -267,6 +234,71 @@ impl<'a> Dial<'a> {
     fn done(&self, stream: TcpStream, client_port: Option<ClientPort>) -> Result<Dialed, DialError> {
         let bound = stream.local_addr().map_err(|error| self.failed(Action::Connect, error))?;
         Ok(Dialed { stream, bound, client_port, lifeline: self.namespace.as_ref().map(Namespace::lifeline) })
+    }
+}
+
+/// Whether a socket of `client` can be connected to `target` at all.
+pub(crate) fn spoofable(client: SpoofSource, target: TargetAddr) -> Result<(), DialError> {
+    if client.family() != target.family() {
+        return Err(DialError::Families { client, target });
+    }
+    // Where policy lets these through: the kernel takes them in bind and then connects from an address of its
+    // own choice (`inet_bind`: "Use device"), 127.0.0.1 toward a loopback target.
+    if client.ip().is_unspecified() || client.ip().is_multicast() || client.ip() == Ipv4Addr::BROADCAST {
+        return Err(unusable(client));
+    }
+    Ok(())
+}
+
+/// Makes `socket` one that may be bound to anybody's address, and marks it.
+pub(crate) fn transparent(
+    socket: &Socket,
+    family: Family,
+    mark: Option<NonZeroU32>,
+) -> Result<(), (Action, io::Error)> {
+    match family {
+        Family::V4 => socket.set_ip_transparent_v4(true),
+        Family::V6 => socket.set_ip_transparent_v6(true),
+    }
+    .map_err(|error| (Action::UseForeignAddress, error))?;
+    mark.map_or(Ok(()), |mark| socket.set_mark(mark.get())).map_err(|error| (Action::Mark, error))
+}
+
+/// What an `error` of bind(2) to the address of `client` and `port` means; `other` says it where neither is the cause.
+pub(crate) fn not_bound(
+    client: SpoofSource,
+    port: u16,
+    error: io::Error,
+    other: impl FnOnce(io::Error) -> DialError,
+) -> DialError {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) if port != 0 => {
+            DialError::PortUnavailable { client, conflict: PortConflict::InUse, error }
+        }
+        Some(libc::EACCES) if port != 0 => {
+            DialError::PortUnavailable { client, conflict: PortConflict::Privileged, error }
+        }
+        Some(libc::EINVAL | libc::EADDRNOTAVAIL) => DialError::SourceUnusable { client, error },
+        _ => other(error),
+    }
+}
+
+/// What `error` means where neither the client nor its port can be the cause.
+pub(crate) fn failed(
+    target: TargetAddr,
+    options: &DialOptions,
+    action: Action,
+    error: io::Error,
+) -> DialError {
+    match error.raw_os_error() {
+        // EPIPE: it accepted, ended and reset before the connection was seen to come about.
+        Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::EPIPE) => DialError::Refused { target, error },
+        Some(libc::ETIMEDOUT) => DialError::TimedOut { target, limit: options.timeout },
+        // No port is free for this pair of addresses.
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EAGAIN) => DialError::Exhausted { action, error },
+        _ if errno::is_exhausted(&error) => DialError::Exhausted { action, error },
+        _ if errno::is_forbidden(&error) => DialError::NotPermitted { action, error },
+        _ => DialError::Unreachable { target, error },
     }
 }
 
