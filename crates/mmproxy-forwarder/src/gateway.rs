@@ -45,6 +45,11 @@ impl Gateway {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// What a gateway of another protocol uses of it.
+    pub(crate) fn into_shared(self) -> Arc<Shared> {
+        self.shared
+    }
+
     /// Serves `listener` until `shutdown` says to stop; then sessions finish or meet the drain deadline.
     ///
     /// Each session is a task of its own on the current runtime: its panic ends that session only. Returns when
@@ -158,7 +163,7 @@ impl Shutdown {
         });
     }
 
-    async fn reached(&self, wanted: Phase) {
+    pub(crate) async fn reached(&self, wanted: Phase) {
         // The sender lives in `self`, so the channel cannot close while this waits.
         self.phase.subscribe().wait_for(|phase| *phase >= wanted).await.ok();
     }
@@ -171,7 +176,7 @@ impl Default for Shutdown {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
+pub(crate) enum Phase {
     Serve,
     Drain,
     Cut,

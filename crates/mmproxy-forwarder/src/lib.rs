@@ -11,6 +11,8 @@
 //! close             report         one SessionReport with one CloseReason, exactly once
 //! ```
 //!
+//! Datagrams with a header in front go the same way, each on its own: [`UdpGateway`].
+//!
 //! Targets in another network namespace, a container's for example, are reached through sockets that are made there:
 //! [`TargetNamespace`].
 //!
@@ -37,6 +39,9 @@ mod config;
 mod destination;
 mod errno;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod netns;
 mod observer;
@@ -48,6 +53,7 @@ mod report;
 mod session;
 mod sys;
 mod tcp;
+mod udp;
 mod worker;
 
 pub use addr::{
@@ -67,7 +73,8 @@ pub use error::{AdmissionRefused, Blame, NoTarget, ServeError, SessionError};
 pub use gateway::{Drained, Gateway, Shutdown};
 pub use netns::{EnterError, Namespace, NamespaceGone, TargetNamespace};
 pub use observer::{
-    AcceptPaused, Observer, OwnAddressesStale, SessionEstablished, SessionOpened, Unobserved,
+    AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, SessionEstablished, SessionOpened,
+    Unobserved,
 };
 pub use own::OwnAddresses;
 pub use policy::{SourceClass, SourceClassUnknown, SourcePolicy, SourceRefused};
@@ -78,3 +85,9 @@ pub use tcp::header::HeaderReadError;
 pub use tcp::listen::{BindError, Listener};
 pub use tcp::relay::{RelayError, Side};
 pub use tcp::timeouts::Silent;
+pub use udp::drops::{DropReason, UdpCounts};
+pub use udp::gateway::UdpGateway;
+pub use udp::header::DatagramRefused;
+pub use udp::listen::UdpListener;
+pub use udp::options::{DatagramFormat, FlowLimits, HeaderRule, UdpOptions, flows_within};
+pub use udp::report::{FlowEnd, FlowReport};

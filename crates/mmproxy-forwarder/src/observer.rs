@@ -1,11 +1,14 @@
 //! What a gateway tells while it serves.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::addr::{ClaimedSource, PeerAddr, TargetAddr};
 use crate::report::{SessionId, SessionReport};
+use crate::udp::drops::DropReason;
+use crate::udp::report::{FlowEnd, FlowReport};
 
 /// Hears what happens. Logs, metrics and tests implement it; every method does nothing by default.
 ///
@@ -28,6 +31,15 @@ pub trait Observer: Send + Sync + 'static {
 
     /// This host's own addresses could not be read again; the last known ones are used. Once a minute at most.
     fn own_addresses_stale(&self, _stale: &OwnAddressesStale<'_>) {}
+
+    /// A flow of datagrams begins.
+    fn flow_opened(&self, _opened: &FlowReport) {}
+
+    /// A flow ended. Called exactly once for each [`flow_opened`](Self::flow_opened), with its socket already closed.
+    fn flow_closed(&self, _report: &FlowReport, _end: FlowEnd) {}
+
+    /// A datagram was dropped. Once a minute and reason at most.
+    fn datagrams_dropped(&self, _dropped: &DatagramsDropped<'_>) {}
 
     /// Accepting ended: the gateway was told to stop, or the listener broke. Sessions still have their drain.
     fn accept_stopped(&self, _listener: SocketAddr, _sessions: usize) {}
@@ -89,6 +101,22 @@ pub struct OwnAddressesStale<'a> {
     pub held_back: u64,
 }
 
+/// A datagram that went nowhere.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct DatagramsDropped<'a> {
+    /// The listener it came to, or was to leave from.
+    pub listener: SocketAddr,
+    /// The balancer that sent it, or that was to get it.
+    pub peer: Option<PeerAddr>,
+    /// Why.
+    pub reason: DropReason,
+    /// The error behind `reason`.
+    pub error: &'a (dyn Error + 'static),
+    /// Datagrams dropped for the same reason since the last one that was told.
+    pub held_back: u64,
+}
+
 impl<T: Observer + ?Sized> Observer for Arc<T> {
     fn session_opened(&self, opened: &SessionOpened) {
         (**self).session_opened(opened);
@@ -108,6 +136,18 @@ impl<T: Observer + ?Sized> Observer for Arc<T> {
 
     fn own_addresses_stale(&self, stale: &OwnAddressesStale<'_>) {
         (**self).own_addresses_stale(stale);
+    }
+
+    fn flow_opened(&self, opened: &FlowReport) {
+        (**self).flow_opened(opened);
+    }
+
+    fn flow_closed(&self, report: &FlowReport, end: FlowEnd) {
+        (**self).flow_closed(report, end);
+    }
+
+    fn datagrams_dropped(&self, dropped: &DatagramsDropped<'_>) {
+        (**self).datagrams_dropped(dropped);
     }
 
     fn accept_stopped(&self, listener: SocketAddr, sessions: usize) {

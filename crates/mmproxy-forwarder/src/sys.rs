@@ -3,4 +3,5 @@
 #![allow(unsafe_code, reason = "calls into the kernel; each block says why it is sound")]
 
 pub(crate) mod queue;
+pub(crate) mod datagram;
 pub(crate) mod watch;

@@ -1,0 +1,150 @@
+//! The UDP gateway: serves listeners, ends in order.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use crate::config::GatewayConfig;
+use crate::error::ServeError;
+use crate::gateway::{Drained, Gateway, Phase, Shared, Shutdown};
+use crate::observer::Observer;
+use crate::report::SessionId;
+use crate::udp::drops::{Counters, UdpCounts};
+use crate::udp::endpoints::Endpoints;
+use crate::udp::listen::{Bell, UdpListener};
+use crate::udp::options::UdpOptions;
+use crate::udp::worker::{Orders, Worker};
+
+/// Takes datagrams with a PROXY or Simple Proxy Protocol header and hands each to a target from its client's address.
+///
+/// Datagrams of one client, through one balancer and to one destination, are a *flow* with a socket of its own, which
+/// the target's replies come back to; they go to the address that the balancer sent from last. A clone is the same
+/// gateway: counters and flow numbers are shared.
+#[derive(Clone, Debug)]
+pub struct UdpGateway {
+    shared: Arc<UdpShared>,
+}
+
+impl UdpGateway {
+    /// A gateway that is ready to serve; asks for this host's own addresses.
+    ///
+    /// Of `config`, the limits on sessions and headers of connections mean nothing here.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::OwnAddresses`] when they are not to be had.
+    pub fn new(
+        config: GatewayConfig,
+        options: UdpOptions,
+        observer: impl Observer,
+    ) -> Result<Self, ServeError> {
+        let gateway = Gateway::new(config, observer)?.into_shared();
+        let shared = UdpShared {
+            gateway,
+            options,
+            counters: Counters::new(),
+            endpoints: Endpoints::default(),
+            flows: AtomicU64::new(0),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Serves `listener` on a thread of its own until `shutdown` says to stop; then flows fall silent or meet the drain
+    /// deadline.
+    ///
+    /// A flow that was silent for a second then is finished. Dropping the future stops at once. Several listeners: one
+    /// call each, on clones; every one of [`UdpListener::bind`] has to be served.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Listener`] when the socket itself breaks, which no sender can do; [`ServeError::Register`] when it
+    /// cannot be watched.
+    pub async fn serve(&self, listener: UdpListener, shutdown: &Shutdown) -> Result<Drained, ServeError> {
+        let address = listener.local_addr();
+        let register = |error| ServeError::Register { listener: address, error };
+        let orders = Arc::new(Orders::default());
+        let control = Control { orders: Arc::clone(&orders), bell: listener.bell() };
+        let (ended, mut end) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        thread::Builder::new()
+            .name("udp".to_owned())
+            .spawn(move || {
+                let served = match Worker::new(&listener, &shared) {
+                    Ok(worker) => {
+                        worker.run(&orders).map_err(|error| ServeError::Listener { listener: address, error })
+                    }
+                    Err(error) => Err(ServeError::Register { listener: address, error }),
+                };
+                // Nobody waits who has dropped the future.
+                drop(ended.send(served));
+            })
+            .map_err(register)?;
+        let served = tokio::select! {
+            biased;
+            served = &mut end => served,
+            () = shutdown.reached(Phase::Drain) => {
+                control.drain();
+                tokio::select! {
+                    biased;
+                    served = &mut end => served,
+                    () = shutdown.reached(Phase::Cut) => {
+                        control.cut();
+                        end.await
+                    }
+                }
+            }
+        };
+        served.unwrap_or_else(|_| {
+            let error = io::Error::other("its thread panicked");
+            Err(ServeError::Listener { listener: address, error })
+        })
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> UdpCounts {
+        self.shared.counters.snapshot()
+    }
+}
+
+/// Ends a worker; dropped, it ends it at once.
+struct Control {
+    orders: Arc<Orders>,
+    bell: Bell,
+}
+
+impl Control {
+    fn drain(&self) {
+        self.orders.drain();
+        self.bell.ring();
+    }
+
+    fn cut(&self) {
+        self.orders.cut();
+        self.bell.ring();
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+/// What all workers of a gateway use.
+#[derive(Debug)]
+pub(crate) struct UdpShared {
+    pub(crate) gateway: Arc<Shared>,
+    pub(crate) options: UdpOptions,
+    pub(crate) counters: Counters,
+    pub(crate) endpoints: Endpoints,
+    flows: AtomicU64,
+}
+
+impl UdpShared {
+    pub(crate) fn next_id(&self) -> SessionId {
+        SessionId(self.flows.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}

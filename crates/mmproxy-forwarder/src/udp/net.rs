@@ -1,0 +1,184 @@
+//! The worker's side of the world: sockets, policy, observers.
+
+use std::error::Error;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+
+use crate::addr::{PeerAddr, SpoofSource, TargetAddr};
+use crate::error::SessionError;
+use crate::netns::{Namespace, NamespaceGone};
+use crate::observer::DatagramsDropped;
+use crate::report::SessionId;
+use crate::udp::core::{Dropped, Flow, Incoming, World};
+use crate::udp::drops::DropReason;
+use crate::udp::gateway::UdpShared;
+use crate::udp::header::Announcement;
+use crate::udp::key::FlowKey;
+use crate::udp::listen::UdpListener;
+use crate::udp::mailbox::Letter;
+use crate::udp::report::{FlowEnd, FlowReport};
+use crate::udp::table::FlowId;
+use crate::udp::upstream::Upstream;
+use crate::worker::Worker;
+
+/// What the worker of one listener works with.
+pub(crate) struct Net<'a> {
+    pub(crate) epoll: Epoll,
+    /// Decides on announced clients.
+    authority: Arc<Worker>,
+    listener: &'a UdpListener,
+    shared: &'a UdpShared,
+    /// Where sockets to targets are made, if not here.
+    namespace: Option<Namespace>,
+    /// The last balancer that was found in the list of allowed networks.
+    admitted: Option<IpAddr>,
+    /// Datagrams handed to targets since they were added to the counters.
+    sent: u64,
+}
+
+/// A flow's side toward its target.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    pub(crate) socket: Upstream,
+    target: TargetAddr,
+    id: SessionId,
+}
+
+impl<'a> Net<'a> {
+    pub(crate) fn new(epoll: Epoll, listener: &'a UdpListener, shared: &'a UdpShared) -> Self {
+        let authority = Worker::new(Arc::clone(&shared.gateway), listener.local_addr());
+        Self { epoll, authority, listener, shared, namespace: None, admitted: None, sent: 0 }
+    }
+
+    /// Whether targets are in a namespace that may go away.
+    pub(crate) fn watches_namespace(&self) -> bool {
+        self.shared.gateway.config.dial.namespace.is_some()
+    }
+
+    /// Looks which namespace the targets are in now; whether sockets made before are in another one.
+    pub(crate) fn namespace_changed(&mut self) -> bool {
+        let Some(place) = &self.shared.gateway.config.dial.namespace else { return false };
+        let present = place.present().ok();
+        let same = match (&self.namespace, &present) {
+            (None, None) => true,
+            (Some(before), Some(present)) => before.is(present),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        self.namespace = present;
+        !same
+    }
+
+    /// Counts a datagram that went nowhere, and tells of it now and then.
+    pub(crate) fn tell_dropped(
+        &self,
+        reason: DropReason,
+        peer: Option<PeerAddr>,
+        error: &(dyn Error + 'static),
+        now: Instant,
+    ) {
+        if let Some(held_back) = self.shared.counters.dropped(reason, now) {
+            let listener = self.listener.local_addr();
+            let told = DatagramsDropped { listener, peer, reason, error, held_back };
+            self.shared.gateway.observer.datagrams_dropped(&told);
+        }
+    }
+
+    /// Adds to the counters that other threads read.
+    pub(crate) fn count(&mut self) {
+        if self.sent > 0 {
+            self.shared.counters.up.fetch_add(std::mem::take(&mut self.sent), Ordering::Relaxed);
+        }
+    }
+
+    fn report(&self, flow: &Flow<Leg>, established: bool) -> FlowReport {
+        let leg = &flow.upstream;
+        FlowReport {
+            id: leg.id,
+            peer: flow.peer,
+            listener: self.listener.local_addr(),
+            header: flow.announced.version,
+            claimed: flow.announced.client,
+            destination: flow.announced.destination,
+            bound: leg.socket.bound,
+            client_port: leg.socket.client_port,
+            target: leg.target,
+            datagrams_up: flow.traffic.datagrams_up,
+            datagrams_down: flow.traffic.datagrams_down,
+            bytes_up: flow.traffic.bytes_up,
+            bytes_down: flow.traffic.bytes_down,
+            established,
+            total_time: flow.opened.elapsed(),
+        }
+    }
+}
+
+impl World for Net<'_> {
+    type Upstream = Leg;
+    type Pass = (Option<SpoofSource>, TargetAddr);
+
+    fn admits(&mut self, peer: PeerAddr) -> bool {
+        if self.admitted == Some(peer.ip()) {
+            return true;
+        }
+        let admitted = self.shared.gateway.config.allowed.contains(peer.ip());
+        if admitted {
+            self.admitted = Some(peer.ip());
+        }
+        admitted
+    }
+
+    fn hand_over(&mut self, key: &FlowKey, incoming: &Incoming<'_>) -> Option<Result<(), Dropped>> {
+        let mailbox = self.listener.other_owner(key)?;
+        let letter = Letter { peer: incoming.peer, local: incoming.local, bytes: incoming.bytes.into() };
+        Some(if mailbox.post(letter) { Ok(()) } else { Err(Dropped::Undelivered) })
+    }
+
+    fn authorise(&mut self, peer: PeerAddr, announced: &Announcement) -> Result<Self::Pass, SessionError> {
+        let config = &self.shared.gateway.config;
+        match announced.client {
+            Some(claimed) => {
+                let source = self.authority.authorise(claimed)?;
+                Ok((Some(source), config.targets.of_client(source, announced.destination)?))
+            }
+            None => Ok((None, config.targets.of_balancer(peer)?)),
+        }
+    }
+
+    fn open(&mut self, (client, target): Self::Pass) -> Result<Leg, SessionError> {
+        if self.watches_namespace() && self.namespace.is_none() {
+            return Err(NamespaceGone.into());
+        }
+        let (options, endpoints) = (&self.shared.gateway.config.dial, &self.shared.endpoints);
+        let socket = Upstream::open(client, target, options, self.namespace.as_ref(), endpoints)?;
+        Ok(Leg { socket, target, id: self.shared.next_id() })
+    }
+
+    fn watch(&mut self, leg: &Leg, id: FlowId) -> io::Result<()> {
+        Ok(self.epoll.add(leg.socket.socket(), EpollEvent::new(EpollFlags::EPOLLIN, id.to_bits()))?)
+    }
+
+    fn send(&mut self, leg: &Leg, payload: &[u8]) -> io::Result<()> {
+        leg.socket.send(payload)?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    fn opened(&mut self, flow: &Flow<Leg>) {
+        self.shared.gateway.observer.flow_opened(&self.report(flow, false));
+    }
+
+    fn closed(&mut self, flow: Flow<Leg>, established: bool, end: FlowEnd) {
+        let report = self.report(&flow, established);
+        // Closed first, as sessions are.
+        drop(flow);
+        if end == FlowEnd::Evicted {
+            self.shared.counters.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        self.shared.gateway.observer.flow_closed(&report, end);
+    }
+}

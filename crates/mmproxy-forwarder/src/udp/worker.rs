@@ -1,0 +1,332 @@
+//! One worker: a thread that waits for datagrams, and moves them.
+
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::addr::PeerAddr;
+use crate::errno;
+use crate::gateway::Drained;
+use crate::sys::datagram::{Inbox, Outbox, Oversized, Unsent, set_oversized};
+use crate::udp::core::{Core, Dropped, Incoming};
+use crate::udp::drops::DropReason;
+use crate::udp::gateway::UdpShared;
+use crate::udp::listen::UdpListener;
+use crate::udp::net::{Leg, Net};
+use crate::udp::report::FlowEnd;
+use crate::udp::table::FlowId;
+
+/// Serves one [`UdpListener`] on the calling thread.
+pub(crate) struct Worker<'a> {
+    core: Core<Leg>,
+    net: Net<'a>,
+    inbox: Inbox,
+    outbox: Outbox,
+    listener: &'a UdpListener,
+    shared: &'a UdpShared,
+}
+
+/// Tells a worker to end, from another thread; its bell has to be rung afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct Orders(AtomicU8);
+
+impl Orders {
+    /// No new flows, and an end soon.
+    pub(crate) fn drain(&self) {
+        self.0.fetch_max(DRAIN, Ordering::Release);
+    }
+
+    /// The end, now.
+    pub(crate) fn cut(&self) {
+        self.0.fetch_max(CUT, Ordering::Release);
+    }
+
+    fn now(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl<'a> Worker<'a> {
+    /// # Errors
+    ///
+    /// The kernel does not let the sockets be watched.
+    pub(crate) fn new(listener: &'a UdpListener, shared: &'a UdpShared) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(listener.fd(), EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        epoll.add(listener.mailbox().bell(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+        let config = &shared.gateway.config;
+        let rules = shared.options.rules(listener.workers());
+        Ok(Self {
+            core: Core::new(&shared.options, rules, config.client_from),
+            net: Net::new(epoll, listener, shared),
+            inbox: Inbox::new(BATCH),
+            outbox: Outbox::new(BATCH, listener.family()),
+            listener,
+            shared,
+        })
+    }
+
+    /// Moves datagrams until `orders` say to end, or the listener breaks.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said about the listener; no datagram can arrive any more.
+    pub(crate) fn run(mut self, orders: &Orders) -> io::Result<Drained> {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let mut end: Option<End> = None;
+        let served = loop {
+            let now = clock();
+            match (orders.now(), &end) {
+                (CUT, _) => break Ok(()),
+                (DRAIN, None) => end = Some(self.begin_to_end(now)),
+                _ => {}
+            }
+            if let Some(end) = &mut end {
+                end.finished += self.core.expire(&mut self.net, now, FlowEnd::Stopped);
+                if self.core.table().len() == 0 || now >= end.deadline {
+                    break Ok(());
+                }
+            } else {
+                self.core.expire(&mut self.net, now, FlowEnd::Idle);
+            }
+            let ready = match self.net.epoll.wait(&mut events, self.patience(now, end.as_ref())) {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => break Err(errno.into()),
+            };
+            if let Err(error) = self.turn(&events[..ready], clock()) {
+                break Err(error);
+            }
+        };
+        let cut = self.core.close_all(&mut self.net, FlowEnd::Stopped);
+        served.map(|()| Drained { finished: end.map_or(0, |end| end.finished), cut })
+    }
+
+    /// What there is to do after one wait.
+    fn turn(&mut self, events: &[EpollEvent], now: Instant) -> io::Result<()> {
+        if self.net.namespace_changed() {
+            self.core.close_all(&mut self.net, FlowEnd::NamespaceGone);
+        }
+        let (mut arrivals, mut letters) = (false, false);
+        // One of each while many have something: asking a socket that is empty costs as much as one that is not. A few
+        // that have much are emptied.
+        let appetite = if events.len() > FEW { 1 } else { REPLIES };
+        for event in events {
+            match event.data() {
+                LISTENER => arrivals = true,
+                BELL => letters = true,
+                flow => self.replies(FlowId::from_bits(flow), appetite, now),
+            }
+        }
+        self.flush();
+        if letters {
+            self.letters(now);
+        }
+        let received = if arrivals { self.arrivals(now) } else { Ok(()) };
+        self.net.count();
+        received
+    }
+
+    /// Datagrams from balancers.
+    fn arrivals(&mut self, now: Instant) -> io::Result<()> {
+        // Bounded, so that a flood does not keep the replies waiting.
+        for _ in 0..BATCHES {
+            let received = match self.inbox.receive(self.listener.fd()) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if errno::is_no_listener(&error) => return Err(error),
+                // Of the moment: memory, a signal, or an error that ICMP brought for a reply.
+                Err(_) => return Ok(()),
+            };
+            for index in 0..received {
+                let datagram = self.inbox.get(index);
+                let Some(from) = datagram.from else { continue };
+                let local = datagram.to.or_else(|| self.listener.own_ip());
+                let Some(local) = local else { continue };
+                // Zero would make no progress: an empty datagram is one datagram.
+                let size = datagram.segment.unwrap_or(datagram.bytes.len()).max(1);
+                let mut pieces = datagram.bytes.chunks(size);
+                let first = pieces.next().unwrap_or_default();
+                for bytes in std::iter::once(first).chain(pieces) {
+                    let incoming = Incoming { peer: PeerAddr::new(from), local, bytes };
+                    deliver(&mut self.core, &mut self.net, &incoming, now);
+                }
+            }
+            if received < self.inbox.batch() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Datagrams that arrived at another worker.
+    fn letters(&mut self, now: Instant) {
+        for letter in self.listener.mailbox().collect() {
+            let incoming = Incoming { peer: letter.peer, local: letter.local, bytes: &letter.bytes };
+            deliver(&mut self.core, &mut self.net, &incoming, now);
+        }
+    }
+
+    /// Datagrams from the target of one flow.
+    fn replies(&mut self, id: FlowId, appetite: usize, now: Instant) {
+        // Bounded, so that a busy target does not keep the others waiting; what is left is told again.
+        for _ in 0..appetite {
+            if self.outbox.is_full() {
+                self.flush();
+            }
+            // Gone: ended by an event before this one.
+            let Some(leg) = self.core.upstream(id) else { return };
+            match leg.socket.receive(self.outbox.next_payload()) {
+                Ok(len) => {
+                    let Some(answer) = self.core.reply(id, len, now) else { return };
+                    let from = self.listener.own_ip().is_none().then_some(answer.from);
+                    let header = answer.header.as_ref().map_or(&[][..], |header| header);
+                    self.outbox.queue(header, len, answer.to.addr(), from);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // ICMP: the target is down, and may come up again. The socket is as good as before.
+                Err(error) => {
+                    let reason = DropReason::of_unsent(&error);
+                    self.net.tell_dropped(
+                        reason,
+                        self.core.table().get(id).map(|flow| flow.peer),
+                        &error,
+                        now,
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends the replies that wait.
+    fn flush(&mut self) {
+        let before = self.outbox.len() as u64;
+        let (mut lost, mut waited) = (0, false);
+        while let Err(Unsent { to, error }) = self.outbox.flush(self.listener.fd()) {
+            match error.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                // The queue of the device is full. Waiting passes the pressure on to the targets' sockets.
+                Some(libc::EAGAIN) if !waited => {
+                    waited = true;
+                    writable(self.listener);
+                    continue;
+                }
+                Some(libc::EMSGSIZE) if self.send_in_fragments() => {
+                    self.shared.counters.fragmented.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                Some(libc::EMSGSIZE) => {
+                    self.net.tell_dropped(
+                        DropReason::ReplyTooLarge,
+                        Some(PeerAddr::new(to)),
+                        &error,
+                        clock(),
+                    );
+                }
+                _ => {
+                    self.net.tell_dropped(DropReason::ReplyFailed, Some(PeerAddr::new(to)), &error, clock());
+                    self.outbox.skip_first();
+                }
+            }
+            waited = false;
+            lost += 1;
+        }
+        self.shared.counters.down.fetch_add(before - lost, Ordering::Relaxed);
+    }
+
+    /// Sends the first reply that waits in fragments: with its header in front it does not fit the path. It waits no
+    /// more, sent or not.
+    #[cold]
+    fn send_in_fragments(&mut self) -> bool {
+        let (socket, family) = (self.listener.fd(), self.listener.family());
+        // The socket refuses to make fragments, so that they are noticed. A kernel that took the option when the
+        // socket was made takes it again.
+        set_oversized(socket, family, Oversized::Fragment).ok();
+        let sent = self.outbox.send_first(socket);
+        if self.listener.notices_oversized() {
+            set_oversized(socket, family, Oversized::Refuse).ok();
+        }
+        sent.is_ok()
+    }
+
+    fn begin_to_end(&mut self, now: Instant) -> End {
+        self.core.stop();
+        self.core.hurry(QUIET);
+        End { deadline: now + self.shared.gateway.config.drain, finished: 0 }
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&self, now: Instant, end: Option<&End>) -> EpollTimeout {
+        let watch = self.net.watches_namespace().then(|| now + NAMESPACE_CHECK);
+        let due = [self.core.table().next_expiry(), end.map(|end| end.deadline), watch];
+        let Some(due) = due.into_iter().flatten().min() else { return EpollTimeout::NONE };
+        // Rounded up: waking a moment too early would make this spin until the moment is over.
+        let millis = due.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
+        EpollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(EpollTimeout::MAX)
+    }
+}
+
+/// A worker's own end.
+struct End {
+    deadline: Instant,
+    /// Flows that fell silent by themselves.
+    finished: usize,
+}
+
+fn deliver(core: &mut Core<Leg>, net: &mut Net<'_>, incoming: &Incoming<'_>, now: Instant) {
+    match core.datagram(net, incoming, now) {
+        Ok(()) => {}
+        Err(dropped) => tell(net, incoming.peer, &dropped, now),
+    }
+}
+
+#[cold]
+fn tell(net: &Net<'_>, peer: PeerAddr, dropped: &Dropped, now: Instant) {
+    net.tell_dropped(dropped.reason(), Some(peer), dropped, now);
+}
+
+/// Waits a moment for room in the socket's queue.
+fn writable(listener: &UdpListener) {
+    // Either way the next attempt says what is the matter.
+    poll(&mut [PollFd::new(listener.fd(), PollFlags::POLLOUT)], PollTimeout::from(100u8)).ok();
+}
+
+/// The shell's clock: pure code is given the time.
+fn clock() -> Instant {
+    Instant::now()
+}
+
+/// What [`Orders`] say.
+const DRAIN: u8 = 1;
+const CUT: u8 = 2;
+
+/// Events that belong to no flow.
+const LISTENER: u64 = u64::MAX;
+const BELL: u64 = u64::MAX - 1;
+
+/// Datagrams in one system call.
+const BATCH: usize = 32;
+
+/// Batches from balancers in a row.
+const BATCHES: usize = 4;
+
+/// Replies of one flow in a row.
+const REPLIES: usize = 16;
+
+/// Sockets with something to read that are no crowd.
+const FEW: usize = 4;
+
+/// Sockets told of in one system call.
+const EVENTS: usize = 64;
+
+/// A flow that is silent for so long while the gateway ends is over.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the target's namespace is still the same one, beside each time that a datagram comes.
+const NAMESPACE_CHECK: Duration = Duration::from_secs(1);
