@@ -7,6 +7,8 @@
 #   <!-- checked: flags of mmproxy probe -->     first column: the flags that --help prints
 #   <!-- checked: commands -->                   first column: the subcommands that --help prints
 #   <!-- checked: close reasons -->              first column: the labels of CloseReason
+#   <!-- checked: drop reasons -->               first column: the labels of DropReason
+#   <!-- checked: flow ends -->                  first column: the labels of FlowEnd
 #   <!-- checked: exit statuses -->              first column: the values of Exit
 #   <!-- checked: messages -->                   first column: text of the sources; `…` stands for what varies.
 #                                                All warnings and all `[!]` lines of the program must be there
@@ -76,11 +78,17 @@ done
 
 # --- reasons, statuses, messages --------------------------------------------------------------------------
 
+# First `fn label` in a file of the forwarder.
 labels() {
-    awk '/fn label\(/ { inside = 1 } inside { print } inside && /^    }/ { exit }' crates/mmproxy-forwarder/src/report.rs |
+    awk '/fn label\(/ { inside = 1 } inside { print } inside && /^    }/ { exit }' "crates/mmproxy-forwarder/src/$1" |
         grep -oE '"[a-z_]+"' | tr -d '"' | sort -u
 }
-same 'close reasons' "$(cells 'close reasons' | grep -oE '`[a-z_]+`' | tr -d '`' | sort -u)" "$(labels)"
+same_labels() {
+    same "$1" "$(cells "$1" | cut -d '|' -f 1 | grep -oE '`[a-z_]+`' | tr -d '`' | sort -u)" "$(labels "$2")"
+}
+same_labels 'close reasons' report.rs
+same_labels 'drop reasons' udp/drops.rs
+same_labels 'flow ends' udp/report.rs
 
 statuses() {
     sed -nE 's/^    [A-Z][A-Za-z]+ = ([0-9]+),$/\1/p' crates/mmproxy/src/exit.rs | sort -u

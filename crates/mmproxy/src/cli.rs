@@ -5,11 +5,13 @@ use clap::{Parser, Subcommand};
 mod routing;
 mod run;
 mod tools;
+mod udp;
 mod values;
 
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
+pub(crate) use udp::{HeaderArg, UdpArgs, UdpHeaderArg};
 pub(crate) use values::{
     FamilyArg, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg, Transport,
 };

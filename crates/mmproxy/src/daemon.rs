@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use caps::Capability;
-use mmproxy_forwarder::{BindError, Gateway, Listener, Shutdown, TargetChoice};
+use mmproxy_forwarder::{
+    BindError, Gateway, Listener, Shutdown, TargetChoice, UdpGateway, UdpListener, UdpOptions,
+};
 use mmproxy_routing::{Lease, Policy};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::oneshot;
@@ -44,15 +46,13 @@ pub(crate) enum Until {
 pub(crate) fn run(settings: &Settings, console: &mut Console, until: Until) -> Result<(), Failure> {
     privileges::require_spoofing()?;
     runtime::block_on(async {
-        let listeners = bind(settings)?;
-        let workers =
-            Workers::start(settings.workers).map_err(|error| Failure::new(Exit::Unavailable, error))?;
+        let bound = bind(settings)?;
         // From here on a signal must not end the process before it has cleaned up.
         let stop = Stop::new(until)?;
-        let held = Held::set_up(settings, &listeners, console).await?;
+        let held = Held::set_up(settings, &bound.addresses(), console).await?;
         let served = async {
             announce(&held, settings, console).await;
-            serve(settings, listeners, &workers, console, stop).await
+            serve(settings, bound, console, stop).await
         }
         .await;
         held.clean_up().await;
@@ -60,18 +60,42 @@ pub(crate) fn run(settings: &Settings, console: &mut Console, until: Until) -> R
     })?
 }
 
-/// Binds, before anything of the host is changed, a listener per address and worker: one list for each address.
-fn bind(settings: &Settings) -> Result<Vec<Vec<Listener>>, Failure> {
+/// Sockets that are not served yet: one list for each address, with one for each worker.
+enum Bound {
+    Connections(Vec<Vec<Listener>>),
+    Datagrams(UdpOptions, Vec<Vec<UdpListener>>),
+}
+
+impl Bound {
+    /// Each address once, with the real port.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Connections(listeners) => listeners.iter().map(|shared| shared[0].local_addr()).collect(),
+            Self::Datagrams(_, listeners) => listeners.iter().map(|shared| shared[0].local_addr()).collect(),
+        }
+    }
+}
+
+/// Binds, before anything of the host is changed, a socket per address and worker.
+fn bind(settings: &Settings) -> Result<Bound, Failure> {
+    let workers = settings.workers;
+    if let Some(options) = settings.udp {
+        let bind =
+            |address: &SocketAddr| UdpListener::bind(*address, workers, &options, settings.client_from);
+        let listeners = settings.listen.iter().map(|address| bind(address).map_err(not_bound));
+        return Ok(Bound::Datagrams(options, listeners.collect::<Result<_, _>>()?));
+    }
     let bind = if settings.listen_transparent { Listener::bind_transparent } else { Listener::bind };
     let bind_all = |address: &SocketAddr| {
         // Alone at first: who has the address already is noticed.
         let mut listeners = vec![bind(*address, settings.backlog)?];
-        for _ in 1..settings.workers.get() {
+        for _ in 1..workers.get() {
             listeners.push(listeners[0].share(settings.backlog)?);
         }
         Ok(listeners)
     };
-    settings.listen.iter().map(|address| bind_all(address).map_err(not_bound)).collect()
+    let listeners = settings.listen.iter().map(|address| bind_all(address).map_err(not_bound));
+    Ok(Bound::Connections(listeners.collect::<Result<_, _>>()?))
 }
 
 /// What is held for this run: the return path where the targets are, and the way in where the listeners are.
@@ -83,15 +107,12 @@ struct Held {
 impl Held {
     async fn set_up(
         settings: &Settings,
-        listeners: &[Vec<Listener>],
+        listening: &[SocketAddr],
         console: &mut Console,
     ) -> Result<Self, Failure> {
         let return_path = ReturnPath::set_up(settings, console).await?;
-        // Those of one list share an address.
-        let addresses: Vec<SocketAddr> =
-            listeners.iter().filter_map(|shared| shared.first().map(Listener::local_addr)).collect();
         let way_in = match policy(settings.routing) {
-            Some(policy) => settings.way_in.acquire(&addresses, policy, console).await,
+            Some(policy) => settings.way_in.acquire(listening, policy, console).await,
             None => Ok(Vec::new()),
         };
         match way_in {
@@ -195,20 +216,38 @@ async fn announce(held: &Held, settings: &Settings, console: &mut Console) {
 /// Serves on every listener, each on a worker, until told to stop or one breaks, and ends the others with it.
 async fn serve(
     settings: &Settings,
-    listeners: Vec<Vec<Listener>>,
-    workers: &Workers,
+    bound: Bound,
     console: &mut Console,
     mut stop: Stop,
 ) -> Result<(), Failure> {
-    let gateway = Gateway::new(settings.gateway.clone(), SessionLog::new())
-        .map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    let addresses: Vec<SocketAddr> = listeners.iter().map(|shared| shared[0].local_addr()).collect();
     let shutdown = Shutdown::new();
     let mut serving = JoinSet::new();
-    for shared in listeners {
-        for (listener, worker) in shared.into_iter().zip(workers.handles()) {
-            let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
-            serving.spawn_on(async move { gateway.serve(listener, &shutdown).await }, worker);
+    let (config, unavailable) = (settings.gateway.clone(), |error| Failure::new(Exit::Unavailable, error));
+    // Until everything has ended: their threads.
+    let mut workers = None;
+    let mut datagrams = None;
+    let addresses = bound.addresses();
+    match bound {
+        Bound::Connections(listeners) => {
+            let gateway = Gateway::new(config, SessionLog::new()).map_err(unavailable)?;
+            let workers = workers.insert(
+                Workers::start(settings.workers).map_err(|error| Failure::new(Exit::Unavailable, error))?,
+            );
+            for shared in listeners {
+                for (listener, worker) in shared.into_iter().zip(workers.handles()) {
+                    let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
+                    serving.spawn_on(async move { gateway.serve(listener, &shutdown).await }, worker);
+                }
+            }
+        }
+        Bound::Datagrams(options, listeners) => {
+            let gateway = UdpGateway::new(config, options, SessionLog::new()).map_err(unavailable)?;
+            for listener in listeners.into_iter().flatten() {
+                // It has a thread of its own.
+                let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
+                serving.spawn(async move { gateway.serve(listener, &shutdown).await });
+            }
+            datagrams = Some(gateway);
         }
     }
     for address in &addresses {
@@ -221,7 +260,12 @@ async fn serve(
     loop {
         let broken = tokio::select! {
             ended = serving.join_next() => match ended {
-                None => return result,
+                None => {
+                    if let Some(gateway) = datagrams {
+                        log::counted(&gateway.counts());
+                    }
+                    return result;
+                }
                 Some(Ok(Ok(drained))) => {
                     info!(finished = drained.finished, cut = drained.cut, "listener closed");
                     continue;

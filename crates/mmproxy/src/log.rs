@@ -7,8 +7,9 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use mmproxy_forwarder::{
-    AcceptPaused, Blame, ClientPort, CloseReason, Observer, OwnAddressesStale, RateLimited,
-    SessionEstablished, SessionOpened, SessionReport,
+    AcceptPaused, Blame, ClaimedSource, ClientPort, CloseReason, DatagramsDropped, DropReason, FlowEnd,
+    FlowReport, Observer, OwnAddressesStale, RateLimited, SessionEstablished, SessionId, SessionOpened,
+    SessionReport, UdpCounts,
 };
 use tracing::{Level, debug, info, warn};
 use tracing_subscriber::filter::LevelFilter;
@@ -54,6 +55,44 @@ macro_rules! line {
     }};
 }
 
+/// The same for a flow of datagrams.
+macro_rules! flow_line {
+    ($level:ident, $report:expr, $end:expr, $held_back:expr) => {{
+        let report: &FlowReport = $report;
+        $level!(
+            id = %report.id,
+            peer = %report.peer,
+            client = report.claimed.map(tracing::field::display),
+            target = %report.target,
+            datagrams_up = report.datagrams_up,
+            datagrams_down = report.datagrams_down,
+            bytes_up = report.bytes_up,
+            bytes_down = report.bytes_down,
+            duration_ms = report.total_time.as_millis() as u64,
+            reason = %$end,
+            held_back = $held_back,
+            "flow closed"
+        )
+    }};
+}
+
+/// Writes what a UDP gateway has counted, at its end.
+pub(crate) fn counted(counts: &UdpCounts) {
+    for reason in DropReason::ALL {
+        let datagrams = counts.dropped(reason);
+        if datagrams > 0 {
+            info!(%reason, datagrams, "datagrams were dropped");
+        }
+    }
+    info!(
+        up = counts.up,
+        down = counts.down,
+        flows_evicted = counts.evicted,
+        replies_fragmented = counts.fragmented,
+        "datagrams were forwarded"
+    );
+}
+
 /// Writes what the gateway tells.
 ///
 /// A session that reached its target has its line. One that did not because of what a peer sent is logged the
@@ -61,6 +100,7 @@ macro_rules! line {
 pub(crate) struct SessionLog {
     refusals: Mutex<[RateLimited; CloseReason::ALL.len()]>,
     fallbacks: Mutex<RateLimited>,
+    flows: Mutex<[RateLimited; FlowEnd::ALL.len()]>,
 }
 
 impl SessionLog {
@@ -68,6 +108,7 @@ impl SessionLog {
         Self {
             refusals: Mutex::new(std::array::from_fn(|_| RateLimited::per_minute())),
             fallbacks: Mutex::new(RateLimited::per_minute()),
+            flows: Mutex::new(std::array::from_fn(|_| RateLimited::per_minute())),
         }
     }
 
@@ -87,6 +128,17 @@ impl SessionLog {
     }
 }
 
+impl SessionLog {
+    fn tell_fallback(&self, id: SessionId, claimed: Option<ClaimedSource>, port: Option<ClientPort>) {
+        if let (Some(claimed), Some(ClientPort::Fallback(cause))) = (claimed, port) {
+            let mut fallbacks = self.fallbacks.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(held_back) = fallbacks.admit(clock()) {
+                info!(%id, client = %claimed, %cause, held_back, "client port not kept");
+            }
+        }
+    }
+}
+
 impl Observer for SessionLog {
     fn session_opened(&self, opened: &SessionOpened) {
         debug!(id = %opened.id, peer = %opened.peer, listener = %opened.listener, "session opened");
@@ -100,12 +152,7 @@ impl Observer for SessionLog {
     }
 
     fn session_closed(&self, report: &SessionReport) {
-        if let Some(ClientPort::Fallback(cause)) = report.client_port {
-            let mut fallbacks = self.fallbacks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let (Some(held_back), Some(claimed)) = (fallbacks.admit(clock()), report.claimed) {
-                info!(id = %report.id, client = %claimed, %cause, held_back, "client port not kept");
-            }
-        }
+        self.tell_fallback(report.id, report.claimed, report.client_port);
         match self.admit(report, clock()) {
             Some((Level::WARN, held_back)) => line!(warn, report, Some(held_back).filter(|n| *n > 0)),
             Some((Level::DEBUG, _)) | None => line!(debug, report, None::<u64>),
@@ -122,6 +169,43 @@ impl Observer for SessionLog {
 
     fn own_addresses_stale(&self, stale: &OwnAddressesStale<'_>) {
         warn!(error = %stale.error, held_back = stale.held_back, "cannot read this host's addresses; the last known are used");
+    }
+
+    fn flow_opened(&self, opened: &FlowReport) {
+        self.tell_fallback(opened.id, opened.claimed, opened.client_port);
+        debug!(
+            id = %opened.id, peer = %opened.peer, client = %opened.bound, target = %opened.target, "flow opened"
+        );
+    }
+
+    fn flow_closed(&self, report: &FlowReport, end: FlowEnd) {
+        if report.established {
+            flow_line!(info, report, end, None::<u64>);
+            return;
+        }
+        // Whoever invents addresses can open flows, and must not fill the disk with them.
+        let admitted = {
+            let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
+            flows[end as usize].admit(clock())
+        };
+        match admitted {
+            Some(held_back) => flow_line!(info, report, end, Some(held_back).filter(|n| *n > 0)),
+            None => flow_line!(debug, report, end, None::<u64>),
+        }
+    }
+
+    fn datagrams_dropped(&self, dropped: &DatagramsDropped<'_>) {
+        let DatagramsDropped { listener, reason, held_back, .. } = *dropped;
+        let peer = dropped.peer.map(tracing::field::display);
+        let error = Chain(dropped.error);
+        match reason.blame() {
+            Blame::Nobody | Blame::Peer => {
+                info!(%listener, peer, %reason, %error, held_back, "datagram dropped");
+            }
+            Blame::Configuration | Blame::Resources | Blame::Target | Blame::Gateway => {
+                warn!(%listener, peer, %reason, %error, held_back, "datagram dropped");
+            }
+        }
     }
 
     fn accept_stopped(&self, listener: SocketAddr, sessions: usize) {

@@ -1,5 +1,7 @@
 //! The command line as meant: files read, networks merged, defaults applied. Nothing is bound or changed here.
 
+mod udp;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -9,11 +11,11 @@ use std::time::Duration;
 
 use mmproxy_forwarder::{
     AllowList, AllowListError, ClientFrom, DialOptions, GatewayConfig, SourceClass, SourcePolicy, SourcePort,
-    TargetChoice, Targets, TargetsInvalid, TimeoutTooShort, sessions_within,
+    TargetChoice, Targets, TargetsInvalid, TimeoutTooShort, UdpOptions, sessions_within,
 };
 use mmproxy_routing::families_available;
 
-use crate::cli::{ProtocolArg, Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
+use crate::cli::{Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
 use crate::exit::{Exit, Failure};
 use crate::return_path::{self, ReturnPath, Served};
 use crate::runtime;
@@ -29,6 +31,10 @@ pub(crate) struct Settings {
     /// Threads that serve.
     pub(crate) workers: NonZeroUsize,
     pub(crate) listen_transparent: bool,
+    /// For datagrams; `None`: connections are served.
+    pub(crate) udp: Option<UdpOptions>,
+    /// The same as the gateway's.
+    pub(crate) client_from: ClientFrom,
     pub(crate) gateway: GatewayConfig,
     /// For the self-check: the same as the gateway's.
     pub(crate) targets: TargetChoice,
@@ -47,11 +53,11 @@ pub(crate) struct Settings {
 /// Turns the flags into settings, or tells every mistake in them at once. Asks the kernel whose the targets' addresses
 /// are, where that decides the return path.
 pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure> {
-    if args.path.protocol == ProtocolArg::Udp {
-        return Err(Failure::new(Exit::Usage, "the gateway does not forward UDP yet").hint(
-            "`mmproxy setup -p udp`, `teardown` and `check` install, remove and examine its return path",
-        ));
-    }
+    let workers = match args.workers {
+        Some(number) => NonZeroUsize::new(number.into()).unwrap_or(NonZeroUsize::MIN),
+        None => available_cores(),
+    };
+    let udp = udp::options(args, workers, descriptors)?;
     let allowed = allowed(args)?;
     let targets = target_choice(args)?;
     let target_netns = args.netns.place();
@@ -66,15 +72,12 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         .map_err(|error| too_short("--tcp-user-timeout", error))?
         .namespace(target_netns.as_ref().map(|netns| netns.place.clone()));
     let dial = return_path::mark(dial, &return_path);
-    let workers = match args.workers {
-        Some(number) => NonZeroUsize::new(number.into()).unwrap_or(NonZeroUsize::MIN),
-        None => available_cores(),
+    let client_from = match args.source {
+        SourceArg::Header => ClientFrom::Header,
+        SourceArg::Peer => ClientFrom::Peer,
     };
     let gateway = GatewayConfig::new(allowed.clone(), targets.clone())
-        .client_from(match args.source {
-            SourceArg::Header => ClientFrom::Header,
-            SourceArg::Peer => ClientFrom::Peer,
-        })
+        .client_from(client_from)
         .sources(
             args.allow_source.iter().fold(SourcePolicy::new(), |policy, kind| policy.allow(class(*kind))),
         )
@@ -92,6 +95,8 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         backlog: args.backlog,
         workers,
         listen_transparent: args.listen_transparent || way_in.is_wanted(),
+        udp,
+        client_from,
         gateway,
         targets,
         dial,
@@ -292,13 +297,6 @@ mod tests {
         let line = "mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 --target-from-header --allow-target 10.0.0.0/8 --source peer";
         let failure = run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run, 1024).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
-    }
-
-    #[test]
-    fn udp_is_refused_with_what_there_is_of_it() {
-        let failure = resolve("--allow 10.0.0.2 -p udp").unwrap_err();
-        assert_eq!(failure.exit(), Exit::Usage);
-        assert!(failure.to_string().contains("setup -p udp"), "{failure}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::values::{
     Limit, Probing, Routing, SourceArg, SourceKind, SourcePortArg, address, duration, keepalive, limit,
     target_v4, target_v6,
 };
-use super::{ReturnPathArgs, TproxyArgs};
+use super::{ReturnPathArgs, TproxyArgs, UdpArgs};
 use crate::target_netns::TargetNetnsArgs;
 
 /// The gateway: the original mmproxy's flags and a few more.
@@ -134,6 +134,9 @@ pub(crate) struct RunArgs {
     /// the process may run on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Connections")]
     pub(crate) workers: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) udp: UdpArgs,
 
     /// Print only what is wrong and the addresses listened on
     #[arg(short, long, conflicts_with = "verbose")]

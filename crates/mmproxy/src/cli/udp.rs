@@ -1,0 +1,70 @@
+//! The command line of datagrams: what `-p udp` understands beside the rest.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::values::duration;
+
+/// Flags that only `-p udp` takes.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Datagrams (-p udp)")]
+pub(crate) struct UdpArgs {
+    /// Which header datagrams begin with [default: v2]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) header: Option<HeaderArg>,
+
+    /// Which datagrams begin with it [default: every]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub(crate) udp_header: Option<UdpHeaderArg>,
+
+    /// How long a flow may be without a datagram either way before it ends; at least 1s [default: 1min]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) udp_idle_timeout: Option<Duration>,
+
+    /// Flows, each with a descriptor, at a time on each address listened on [default: what the limit on open files allows]
+    #[arg(long, value_name = "N")]
+    pub(crate) udp_max_flows: Option<NonZeroUsize>,
+
+    /// How many of them the clients of one balancer's address may have [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) udp_max_flows_per_balancer: Option<NonZeroUsize>,
+
+    /// How many of them the clients of one network, IPv4 /24 or IPv6 /56, may have [default: a quarter]
+    #[arg(long, value_name = "N")]
+    pub(crate) udp_max_flows_per_network: Option<NonZeroUsize>,
+}
+
+impl UdpArgs {
+    /// A flag that was given, if any was.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--header", self.header.is_some()),
+            ("--udp-header", self.udp_header.is_some()),
+            ("--udp-idle-timeout", self.udp_idle_timeout.is_some()),
+            ("--udp-max-flows", self.udp_max_flows.is_some()),
+            ("--udp-max-flows-per-balancer", self.udp_max_flows_per_balancer.is_some()),
+            ("--udp-max-flows-per-network", self.udp_max_flows_per_network.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+}
+
+/// The header of datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HeaderArg {
+    /// PROXY protocol version 2; replies carry none
+    V2,
+    /// Cloudflare's Simple Proxy Protocol; replies carry it too
+    Spp,
+}
+
+/// Which datagrams have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UdpHeaderArg {
+    /// All of them; others are dropped
+    Every,
+    /// The first one from each of the balancer's ports, as Cloudflare Spectrum sends version 2; serves with one worker
+    FirstDatagram,
+}
