@@ -27,6 +27,7 @@ PROGRAMS=(
     'haproxy haproxy'           # interop: the balancer
     'sshd openssh-server'       # interop and README: the target that logs its client
     'nginx nginx'               # interop: reads the headers that the codec writes
+    'dnsmasq dnsmasq-base'      # datagrams: the DNS server that logs its client
     'ssh openssh-client'        # interop and README: host keys, a real client
     'ip iproute2'               # ci/left-behind.sh looks with other eyes than ours
     '/etc/protocols netbase'    # `ip rule … ipproto udp` knows the names from there

@@ -108,6 +108,16 @@ impl V2 {
         Self { version: 2, command: 1, family, transport: 1, length: None, addresses, tlvs: Vec::new() }
     }
 
+    /// The same for a UDP datagram.
+    ///
+    /// # Panics
+    ///
+    /// If the two addresses are of different families.
+    #[track_caller]
+    pub fn datagram(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self { transport: 2, ..Self::proxy(source, destination) }
+    }
+
     /// A LOCAL header without addresses, as HAProxy's health checks have.
     pub fn local() -> Self {
         Self {
@@ -153,6 +163,20 @@ impl V2 {
         bytes.extend(rest);
         bytes
     }
+}
+
+/// A header of Cloudflare's Simple Proxy Protocol, for a datagram from `client` to `proxy`.
+pub fn spp(client: SocketAddr, proxy: SocketAddr) -> Vec<u8> {
+    let octets = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let mut bytes = vec![0x56, 0xEC];
+    bytes.extend(octets(client.ip()));
+    bytes.extend(octets(proxy.ip()));
+    bytes.extend(client.port().to_be_bytes());
+    bytes.extend(proxy.port().to_be_bytes());
+    bytes
 }
 
 /// §2.2: the 12 bytes that no other protocol begins with.
@@ -217,6 +241,22 @@ mod tests {
     #[test]
     fn version_2_local_is_the_fixed_part_alone() {
         assert_eq!(Version::V2.local(), hex("0d0a0d0a 000d0a51 5549540a 20 00 0000"));
+    }
+
+    #[test]
+    fn a_datagram_differs_in_its_transport() {
+        let bytes = V2::datagram(addr("192.0.2.1:1"), addr("198.51.100.1:2")).to_bytes();
+        assert_eq!(bytes[12..14], [0x21, 0x12]);
+    }
+
+    #[test]
+    fn the_simple_protocol_is_38_bytes_with_ipv4_mapped() {
+        let annotated = "
+            56ec                                    # magic
+            00000000 00000000 0000ffff c0000201     # 192.0.2.1
+            20010db8 00000000 00000000 00000053     # 2001:db8::53
+            1267 0035                               # 4711 -> 53";
+        assert_eq!(spp(addr("192.0.2.1:4711"), addr("[2001:db8::53]:53")), hex(annotated));
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod sockets;
 mod state;
 mod target;
 mod topology;
+mod udp;
 mod user;
 
 pub use balancer::Balancer;
@@ -52,4 +53,5 @@ pub use process::{Finished, Program, installed, run, shell};
 pub use state::State;
 pub use target::Target;
 pub use topology::{Container, Family, Topology, addr};
+pub use udp::{Datagrams, Echo};
 pub use user::ordinary_user;

@@ -30,4 +30,5 @@ mod source;
 mod stop;
 mod support;
 mod tproxy;
+mod udp;
 mod weather;
