@@ -1,11 +1,11 @@
 //! Each test in namespaces of its own, which die with it however it ends.
 
 use std::any::type_name;
-use std::env::{current_exe, var, var_os};
+use std::env::{args_os, current_exe, var, var_os};
 use std::fs;
 use std::io::{Read, pipe, stdin};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio, id};
+use std::process::{Command, ExitCode, Stdio, id};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -32,10 +32,39 @@ pub fn isolated<F: FnOnce()>(body: F) {
         Err(_) => run_outside(test),
         Ok(outside) => {
             enter(&outside);
+            use_small_socket_tables();
             body();
             println!("{}", held(test));
         }
     }
+}
+
+/// Runs the calling program's `main` in fresh network, process and mount namespaces: for programs that are no tests.
+///
+/// As [`isolated`], except that the program starts itself again with its own arguments, keeps its standard output and
+/// error, and may take as long as it wants. Call it first thing in `main`, with nothing done before.
+///
+/// # Panics
+///
+/// When neither root nor user namespaces are to be had, with the cure.
+pub fn isolated_program(body: impl FnOnce() -> ExitCode) -> ExitCode {
+    if let Ok(outside) = var(INSIDE) {
+        enter(&outside);
+        return body();
+    }
+    let mut command = unshare();
+    command
+        .arg(current_exe().expect("/proc names this executable"))
+        .args(args_os().skip(1))
+        .env(INSIDE, own_network())
+        .stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    // Kept open until the child is gone; see `die_with_the_runner`.
+    let _lifeline = child.stdin.take();
+    let status = child.wait().expect("the child was not waited for");
+    // A signal's death has no code of its own here.
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// How long one test may take before it is killed and fails.
@@ -163,8 +192,11 @@ fn enter(outside: &str) {
         Some("mode=755"),
     )
     .expect("mounting in a mount namespace of our own");
-    // Namespaces made from here on get small socket tables of their own. Listing the one that all others share takes
-    // milliseconds of walking over its empty slots. Kernels before 6.1 know no such thing, and are slow.
+}
+
+/// Namespaces made from here on get small socket tables of their own. Listing the one that all others share takes
+/// milliseconds of walking over its empty slots. Kernels before 6.1 know no such thing, and are slow.
+fn use_small_socket_tables() {
     fs::write("/proc/sys/net/ipv4/tcp_child_ehash_entries", "1024").ok();
 }
 

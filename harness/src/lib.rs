@@ -47,7 +47,7 @@ pub use connection::{Connection, End};
 pub use datagram::UdpTarget;
 pub use gateway::{Flags, Gateway, executable, mmproxy};
 pub use header::{V2, Version};
-pub use isolation::{LIMIT, isolated, scratch};
+pub use isolation::{LIMIT, isolated, isolated_program, scratch};
 pub use netns::Namespace;
 pub use process::{Finished, Program, installed, run, shell};
 pub use state::State;
