@@ -44,6 +44,18 @@ docker:
 demo:
     ci/demo.sh
 
+# How fast, beside the peers: writes docs/benchmarks/DATE; `just bench --quick` for two minutes, `--help` for more.
+bench *args:
+    ci/bench.sh {{args}}
+
+# Install the peers that the bench compares with.
+bench-peers:
+    ci/bench-peers.sh
+
+# The right clients and every byte, under load.
+bench-smoke *args:
+    ci/bench-smoke.sh {{args}}
+
 # Runnable blocks of the documents.
 readme *files:
     ci/readme.sh {{files}}

@@ -3,16 +3,25 @@
 #
 #   ci/deps.sh            install what is missing
 #   ci/deps.sh --dry-run  only say what is missing; exit 1 if something is
+#   ci/deps.sh --with PACKAGE   install this Debian package too, which has a program of its own name
 #
 # Needs root, or sudo that asks no password, only when a Debian package is missing. Starts no service.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 dry_run=false
-case "${1:-}" in
-    '') ;;
-    --dry-run) dry_run=true ;;
-    *) die "unknown argument $1; only --dry-run is known" ;;
-esac
+extra=()
+while [ "$#" -gt 0 ]; do
+    case "$1" in
+        --dry-run) dry_run=true ;;
+        --with)
+            [ "$#" -gt 1 ] || die '--with needs the name of a package'
+            extra+=("$2 $2")
+            shift
+            ;;
+        *) die "unknown argument $1; --dry-run and --with PACKAGE are known" ;;
+    esac
+    shift
+done
 
 # Pinned, because a new cargo-deny may know new checks and turn an unchanged tree red.
 CARGO_DENY=0.20.2
@@ -28,6 +37,7 @@ PROGRAMS=(
     'sshd openssh-server'       # interop and README: the target that logs its client
     'nginx nginx'               # interop: reads the headers that the codec writes
     'dnsmasq dnsmasq-base'      # datagrams: the DNS server that logs its client
+    '/usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream' # the bench: nginx as a gateway
     'ssh openssh-client'        # interop and README: host keys, a real client
     'ip iproute2'               # ci/left-behind.sh looks with other eyes than ours
     '/etc/protocols netbase'    # `ip rule … ipproto udp` knows the names from there
@@ -43,7 +53,7 @@ PROGRAMS=(
 
 missing_packages() {
     local line program package
-    for line in "${PROGRAMS[@]}"; do
+    for line in "${PROGRAMS[@]}" "${extra[@]}"; do
         read -r program package <<<"$line"
         have "$program" || [ -e "$program" ] || printf '%s\n' "$package"
     done | sort -u

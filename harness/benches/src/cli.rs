@@ -17,6 +17,21 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measures, and writes a record
     Run(Box<Options>),
+    /// Prints the README's table from a record
+    Table {
+        /// Folder of the record
+        record: PathBuf,
+    },
+    /// Compares a record with the goals; the exit status is 1 if one is missed
+    Goals {
+        /// Folder of the record
+        record: PathBuf,
+    },
+    /// Writes a record's front page and charts again
+    Redraw {
+        /// Folder of the record
+        record: PathBuf,
+    },
     /// The measuring target's process; started by `run`
     #[command(hide = true)]
     Target {

@@ -49,7 +49,7 @@ mod tests {
         for family in Family::BOTH {
             let clients = Clients::default();
             let mut seen = HashSet::new();
-            for _ in 0..300_000 {
+            for _ in 0..100_000 {
                 let client = clients.next(family);
                 assert!(client.port() >= FIRST_PORT);
                 let text = client.ip().to_string();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::subject::first_line;
 
 /// What a figure depends on besides the programs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
@@ -16,7 +16,7 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) system: String,
     pub(crate) descriptor_limit: u64,
-    /// Load average of the last minute when the run ended: far above the number of cores, somebody else was at work.
+    /// Load average of the last minute before the run: what others were doing.
     pub(crate) load_average: String,
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn measure(
     let gateway = match subject.start(stage, case.family, case.load.protocol()) {
         Ok(gateway) => gateway,
         Err(error) => {
-            measured.faults = error.to_string();
+            measured.faults = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
             return measured;
         }
     };
@@ -116,10 +116,10 @@ pub(crate) fn measure(
         | Load::Flood { .. } => run.load(&scene, case.load),
     };
     if let Err(error) = done {
-        run.fault(format!("the bench itself failed: {error}"));
+        run.fault(&format!("the bench itself failed: {error}"));
     }
     if let Some(ended) = run.gateway.as_mut().and_then(Gateway::ended) {
-        run.fault(format!("the gateway ended: {ended}"));
+        run.fault(&format!("the gateway ended: {ended}"));
     }
     run.measured
 }
@@ -150,12 +150,13 @@ struct Moment {
 }
 
 impl Run<'_> {
-    fn fault(&mut self, fault: String) {
+    fn fault(&mut self, fault: &str) {
         let faults = &mut self.measured.faults;
         if !faults.is_empty() {
             faults.push_str("; ");
         }
-        faults.push_str(&fault);
+        // One line in tables and on the terminal.
+        faults.push_str(&fault.split_whitespace().collect::<Vec<_>>().join(" "));
     }
 
     fn gateway_usage(&self) -> Usage {
@@ -184,7 +185,7 @@ impl Run<'_> {
             faults.extend(bulk?.faults);
         }
         for fault in faults {
-            self.fault(fault);
+            self.fault(&fault);
         }
         self.account(load, &outcome, &first, &last);
         self.check(load, &before, &shared, &beside)
@@ -285,14 +286,14 @@ impl Run<'_> {
             Some(true) => {
                 (self.measured.sent, self.measured.received) = (sent, there);
                 if sent != there {
-                    self.fault(format!("of {sent} bytes sent the target received {there}"));
+                    self.fault(&format!("of {sent} bytes sent the target received {there}"));
                 }
             }
             Some(false) => {
                 (self.measured.sent, self.measured.received) = (back, received);
                 // What the target had put into its socket when it was told to stop arrives too, unless it is lost.
                 if back != received {
-                    self.fault(format!("of {back} bytes that the target sent {received} arrived"));
+                    self.fault(&format!("of {back} bytes that the target sent {received} arrived"));
                 }
             }
             None => {}
@@ -300,10 +301,10 @@ impl Run<'_> {
         self.measured.wrong_sources = after.strangers - before.strangers;
         if self.measured.wrong_sources > 0 {
             let example = after.stranger.unwrap_or_default();
-            self.fault(format!("{} wrong sources: the target {example}", self.measured.wrong_sources));
+            self.fault(&format!("{} wrong sources: the target {example}", self.measured.wrong_sources));
         }
         if after.corrupt > before.corrupt {
-            self.fault(format!("the target found {} pieces of other bytes", after.corrupt - before.corrupt));
+            self.fault(&format!("the target found {} pieces of other bytes", after.corrupt - before.corrupt));
         }
         Ok(())
     }
@@ -348,7 +349,7 @@ impl Run<'_> {
         let counts = self.target.counts()?;
         self.measured.wrong_sources = counts.strangers - before.strangers;
         if self.measured.wrong_sources > 0 {
-            self.fault(format!("wrong sources: the target {}", counts.stranger.unwrap_or_default()));
+            self.fault(&format!("wrong sources: the target {}", counts.stranger.unwrap_or_default()));
         }
         Ok(())
     }
@@ -358,7 +359,7 @@ impl Run<'_> {
         match how_many {
             HowMany::Some => {
                 if let Some(fault) = opened.fault() {
-                    self.fault(fault);
+                    self.fault(&fault);
                 }
             }
             HowMany::DescriptorLimit => self.measured.lost = (opened.refused + opened.silent) as u64,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{CASES, Case, Protocol};
+use crate::charts;
 use crate::machine::Machine;
 use crate::measure::{Measured, Pace};
 use crate::subject::{Missing, Subject};
@@ -22,7 +23,7 @@ pub(crate) struct Record {
 }
 
 /// What the lines were measured with and on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct About {
     pub(crate) date: String,
     /// How the bench was called.
@@ -57,6 +58,7 @@ impl Record {
         missing: Vec<Missing>,
         pace: &Pace,
         took: Duration,
+        machine: Machine,
     ) -> Self {
         let about = About {
             date: crate::machine::now_utc(),
@@ -65,7 +67,7 @@ impl Record {
                 .collect::<Vec<_>>()
                 .join(" "),
             commit: crate::machine::commit(),
-            machine: Machine::here(),
+            machine,
             rounds: pace.rounds,
             measured_ms: millis(pace.measure),
             warm_up_ms: millis(pace.warm_up),
@@ -77,6 +79,17 @@ impl Record {
         Self { about, lines }
     }
 
+    /// # Errors
+    ///
+    /// When the folder has no record.
+    pub(crate) fn read(folder: &Path) -> io::Result<Self> {
+        let named = |name: &str, error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
+        let about = fs::read_to_string(folder.join(ABOUT)).map_err(|error| named(ABOUT, error))?;
+        let raw = fs::File::open(folder.join(RAW)).map_err(|error| named(RAW, error))?;
+        let lines = csv::Reader::from_reader(raw).into_deserialize().collect::<Result<_, _>>();
+        Ok(Self { about: serde_json::from_str(&about)?, lines: lines.map_err(io::Error::other)? })
+    }
+
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         fs::write(folder.join(ABOUT), serde_json::to_string_pretty(&self.about)? + "\n")?;
@@ -85,6 +98,7 @@ impl Record {
             raw.serialize(line).map_err(io::Error::other)?;
         }
         raw.flush()?;
+        charts::draw_all(self, folder).map_err(io::Error::other)?;
         fs::write(folder.join("README.md"), summary::page(self))
     }
 

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::case::{CASES, Case};
+use crate::case::{CASES, Case, HowMany, Load};
 use crate::cli::Options;
 use crate::clients::Clients;
+use crate::goals;
+use crate::machine::Machine;
 use crate::measure::{Measured, Pace, measure};
 use crate::record::{self, Record};
 use crate::stage::Stage;
@@ -41,9 +43,10 @@ fn try_run(options: &Options) -> Result<ExitCode, String> {
     for missing in &missing {
         eprintln!("mmproxy-bench: {} is not measured: {}", missing.name, missing.why);
     }
+    let machine = Machine::here();
     let started = Instant::now();
     let lines = measure_all(&cases, &subjects, &pace)?;
-    let record = Record::new(lines, &cases, &subjects, missing, &pace, started.elapsed());
+    let record = Record::new(lines, &cases, &subjects, missing, &pace, started.elapsed(), machine);
     println!("{}", summary::terminal(&record));
     let folder = match (&options.record, options.smoke || !options.only.is_empty()) {
         (Some(folder), _) => Some(folder.clone()),
@@ -53,6 +56,12 @@ fn try_run(options: &Options) -> Result<ExitCode, String> {
     if let Some(folder) = folder {
         record.write(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         println!("The record is in {}.", folder.display());
+    }
+    if !options.smoke && options.only.is_empty() {
+        println!("\nGoals:");
+        for verdict in goals::verdicts(&record) {
+            println!("  {verdict}");
+        }
     }
     let broken: Vec<_> = record.faults(|subject| subject.must_be_right).collect();
     for line in &broken {
@@ -71,10 +80,10 @@ fn measure_all(cases: &[&Case], subjects: &[Subject], pace: &Pace) -> Result<Vec
         let stage = Stage::new(subject.return_path());
         stages.push(stage.map_err(|error| format!("no stage for {}: {error}", subject.name))?);
     }
-    let progress = Progress::new(cases.len() * pace.rounds * subjects.len());
+    let progress = Progress::new(cases.iter().map(|case| rounds(case, pace)).sum::<usize>() * subjects.len());
     let mut lines = Vec::new();
     for case in cases {
-        for round in 0..pace.rounds {
+        for round in 0..rounds(case, pace) {
             for turn in 0..subjects.len() {
                 // Whoever comes after a heavy load has no advantage or disadvantage twice.
                 let number = (turn + round) % subjects.len();
@@ -88,6 +97,11 @@ fn measure_all(cases: &[&Case], subjects: &[Subject], pace: &Pace) -> Result<Vec
     }
     progress.finish();
     Ok(lines)
+}
+
+fn rounds(case: &Case, pace: &Pace) -> usize {
+    // Opening as many sessions as there can be takes long, and what they cost does not vary.
+    if case.load == (Load::Idle { how_many: HowMany::DescriptorLimit }) { 1 } else { pace.rounds }
 }
 
 fn pace(options: &Options) -> Pace {
@@ -146,9 +160,6 @@ fn subjects(options: &Options) -> Result<(Vec<Subject>, Vec<Missing>), String> {
         ));
     }
     let mut all = Subject::all(&mmproxy);
-    for text in &options.peer {
-        all.push(Ok(Subject::other(text)?));
-    }
     let name = |subject: &Result<Subject, Missing>| match subject {
         Ok(subject) => subject.name.clone(),
         Err(missing) => missing.name.clone(),
@@ -163,9 +174,17 @@ fn subjects(options: &Options) -> Result<(Vec<Subject>, Vec<Missing>), String> {
         all.retain(|subject| name(subject) == DIRECT || options.subject.contains(&name(subject)));
     }
     let (mut present, mut missing) = (Vec::new(), Vec::new());
+    // Who is described on the command line is meant to be measured.
+    for text in &options.peer {
+        all.push(Ok(Subject::other(text)?));
+    }
     for subject in all {
         match subject {
             Ok(subject) => present.push(subject),
+            // What was asked for by name is not left out.
+            Err(absent) if options.subject.contains(&absent.name) => {
+                return Err(format!("{} cannot be measured: {}", absent.name, absent.why));
+            }
             Err(absent) => missing.push(absent),
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Subject {
     program: Option<PathBuf>,
     /// As the program says.
     pub(crate) version: String,
+    /// Why it has no UDP, if so.
+    without_udp: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,7 @@ impl Subject {
             kind: Kind::Direct,
             program: None,
             version: "no gateway: the generator connects to the target".to_owned(),
+            without_udp: None,
         };
         let peers = peers_folder().join("bin/mmproxy");
         vec![
@@ -76,7 +79,13 @@ impl Subject {
         let program = command.split_whitespace().next().unwrap_or_default();
         let program = if program.contains('/') { PathBuf::from(program) } else { installed(program)? };
         let kind = Kind::Other(command.to_owned());
-        Ok(Self { name: name.to_owned(), kind, program: Some(program), version: command.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            kind,
+            program: Some(program),
+            version: "given on the command line".to_owned(),
+            without_udp: (!command.contains("{protocol}")).then_some("its command has no {protocol}"),
+        })
     }
 
     fn known(
@@ -95,7 +104,12 @@ impl Subject {
         } else {
             first_line(Command::new(&program).args(version))
         };
-        Ok(Self { name: name.to_owned(), kind, program: Some(program), version })
+        let without_udp = match kind {
+            Kind::Haproxy | Kind::Nginx => Some("no UDP with PROXY headers"),
+            Kind::Mmproxy if !help(&program).contains("udp") => Some("this build has no UDP"),
+            Kind::Direct | Kind::Mmproxy | Kind::GoMmproxy | Kind::MmproxyRs | Kind::Other(_) => None,
+        };
+        Ok(Self { name: name.to_owned(), kind, program: Some(program), version, without_udp })
     }
 
     pub(crate) fn is_direct(&self) -> bool {
@@ -109,18 +123,9 @@ impl Subject {
 
     /// Why the subject cannot do what the case asks, if so.
     pub(crate) fn cannot(&self, case: &Case) -> Option<&'static str> {
-        match (&self.kind, case.load.protocol()) {
-            (Kind::Haproxy | Kind::Nginx, Protocol::Udp) => Some("no UDP with PROXY headers"),
-            (
-                Kind::Direct
-                | Kind::Mmproxy
-                | Kind::GoMmproxy
-                | Kind::MmproxyRs
-                | Kind::Haproxy
-                | Kind::Nginx
-                | Kind::Other(_),
-                Protocol::Tcp | Protocol::Udp,
-            ) => None,
+        match case.load.protocol() {
+            Protocol::Tcp => None,
+            Protocol::Udp => self.without_udp,
         }
     }
 
@@ -297,6 +302,11 @@ fn package_version(kind: &Kind) -> String {
         }
         Kind::Direct | Kind::Mmproxy | Kind::Haproxy | Kind::Nginx | Kind::Other(_) => String::new(),
     }
+}
+
+fn help(program: &Path) -> String {
+    let output = Command::new(program).arg("--help").output();
+    output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The first line that a command prints, on standard output or else error.

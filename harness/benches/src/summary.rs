@@ -9,7 +9,7 @@ use crate::measure::Measured;
 use crate::record::Record;
 use crate::subject::DIRECT;
 
-pub(crate) use page::page;
+pub(crate) use page::{page, readme_table};
 
 /// What the rounds of one subject in one case come to.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,11 +75,10 @@ impl Cell {
     pub(crate) fn of(record: &Record, case: &Case, subject: &str) -> Option<Self> {
         let lines: Vec<_> = of(record, case, subject).collect();
         let first = lines.first()?;
-        // A round in which something went wrong is no measurement.
-        let right = || lines.iter().filter(|line| line.faults.is_empty());
-        let spread = |value: fn(&Measured) -> Option<f64>| Spread::of(right().filter_map(|line| value(line)));
+        let spread =
+            |value: fn(&Measured) -> Option<f64>| Spread::of(lines.iter().filter_map(|line| value(line)));
         let median = |value: fn(&Measured) -> f64| {
-            Spread::of(right().map(|line| value(line))).map_or(0.0, |spread| spread.median)
+            Spread::of(lines.iter().map(|line| value(line))).map_or(0.0, |spread| spread.median)
         };
         let rate = spread(|line| line.rate);
         let direct = Spread::of(of(record, case, DIRECT).filter_map(|line| line.rate));

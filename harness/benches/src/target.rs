@@ -206,3 +206,6 @@ struct Tools {
 const PIECE: usize = 256 << 10;
 /// How many connections are accepted in one turn.
 const BATCH: usize = 64;
+
+#[cfg(test)]
+mod tests;
