@@ -330,9 +330,11 @@ impl Run<'_> {
         within(CLOSING, || {
             let counts = self.target.counts().ok()?;
             let open = counts.accepted - counts.closed;
-            let usage = self.gateway_usage();
-            (open == 0 && usage.descriptors <= start.descriptors).then_some(())
+            (open == 0 && self.gateway_usage().descriptors <= start.descriptors).then_some(())
         });
+        // An allocator may give memory back a moment later, or never.
+        let most = start.rss_kib + full.rss_kib.saturating_sub(start.rss_kib) / 4;
+        within(GIVING_BACK, || (self.gateway_usage().rss_kib <= most).then_some(()));
         let after = self.gateway_usage();
         let measured = &mut self.measured;
         measured.sessions = sessions as u64;
@@ -438,5 +440,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const GETTING_READY: Duration = Duration::from_secs(20);
 /// How long a gateway may take to let go of what was closed.
 const CLOSING: Duration = Duration::from_secs(5);
+/// … and to give the memory back.
+const GIVING_BACK: Duration = Duration::from_secs(2);
 /// Descriptors that gateways use for themselves.
 const SPARE: usize = 200;

@@ -100,22 +100,38 @@ fn measure_all(cases: &[&Case], subjects: &[Subject], pace: &Pace) -> Result<Vec
 }
 
 fn rounds(case: &Case, pace: &Pace) -> usize {
-    // Opening as many sessions as there can be takes long, and what they cost does not vary.
-    if case.load == (Load::Idle { how_many: HowMany::DescriptorLimit }) { 1 } else { pace.rounds }
+    // What a session costs varies little, and opening many takes long.
+    match case.load {
+        Load::Idle { how_many: HowMany::DescriptorLimit } => 1,
+        Load::Idle { how_many: HowMany::Some } => pace.rounds.min(2),
+        Load::Bulk { .. }
+        | Load::Connections { .. }
+        | Load::PingPong { .. }
+        | Load::Mixed { .. }
+        | Load::Exchange { .. }
+        | Load::Flood { .. } => pace.rounds,
+    }
 }
 
 fn pace(options: &Options) -> Pace {
     let millis = Duration::from_millis;
     let mut pace = Pace {
         rounds: 3,
-        warm_up: millis(300),
+        warm_up: millis(250),
         measure: millis(1000),
         idle_sessions: 3000,
         most_sessions: 15_000,
         variants: true,
     };
     if options.quick {
-        pace = Pace { rounds: 1, warm_up: millis(150), measure: millis(500), variants: false, ..pace };
+        pace = Pace {
+            rounds: 1,
+            warm_up: millis(150),
+            measure: millis(500),
+            most_sessions: 5000,
+            variants: false,
+            ..pace
+        };
     }
     if options.smoke {
         pace = Pace {
