@@ -14,7 +14,7 @@ pub(crate) fn write(hello: Hello, size: usize, into: &mut Vec<u8>) {
     into.resize(start + size, filler(hello.seed));
 }
 
-/// What [`write`] wrote; `None` if these are other bytes.
+/// What [`write()`] wrote; `None` if these are other bytes.
 pub(crate) fn read(bytes: &[u8]) -> Option<Hello> {
     let (head, rest) = bytes.split_first_chunk::<{ Hello::LEN }>()?;
     let hello = Hello::from_bytes(head)?;

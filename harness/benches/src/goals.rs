@@ -200,8 +200,8 @@ fn mixed(record: &Record) -> Verdict {
 
 /// Of what sessions had added, how much may stay when they are gone: an allocator keeps its last pages.
 const STAYS: f64 = 0.25;
-/// … but so much in any case: code that was read from disk meanwhile stays in memory too.
-const STAYS_KIB: f64 = 1024.0;
+/// … but so much in any case, for pages that are not empty and code that was read from disk meanwhile.
+const STAYS_KIB: f64 = 2048.0;
 
 #[cfg(test)]
 mod tests;

@@ -312,6 +312,10 @@ impl Run<'_> {
     /// Opens idle sessions, looks, closes them, and looks again.
     fn idle(&mut self, scene: &Scene<'_>, how_many: HowMany) -> io::Result<()> {
         let before = self.target.counts()?;
+        // The first sessions bring in code and an allocator's first pages, which are not a session's own.
+        let fresh = self.gateway_usage();
+        drop(scene.network.run(|| open(&scene.route, Role::Echo, FIRST_SESSIONS, PATIENCE))?);
+        self.wait_until_closed(&fresh);
         let start = self.gateway_usage();
         let wanted = match how_many {
             HowMany::Some => scene.pace.idle_sessions,
@@ -326,12 +330,7 @@ impl Run<'_> {
         self.judge_opened(&opened, how_many);
         let sessions = opened.sessions.len();
         drop(opened);
-        // All sessions are over for the target when it has closed as many as it accepted.
-        within(CLOSING, || {
-            let counts = self.target.counts().ok()?;
-            let open = counts.accepted - counts.closed;
-            (open == 0 && self.gateway_usage().descriptors <= start.descriptors).then_some(())
-        });
+        self.wait_until_closed(&start);
         // An allocator may give memory back a moment later, or never.
         let most = start.rss_kib + full.rss_kib.saturating_sub(start.rss_kib) / 4;
         within(GIVING_BACK, || (self.gateway_usage().rss_kib <= most).then_some(()));
@@ -343,7 +342,8 @@ impl Run<'_> {
             (start.rss_kib, full.rss_kib, after.rss_kib);
         (measured.descriptors_before, measured.descriptors, measured.descriptors_after) =
             (start.descriptors, full.descriptors, after.descriptors);
-        if self.gateway.is_some() && sessions > 0 {
+        // A gateway that has ended uses nothing, which is no figure.
+        if full.rss_kib > 0 && sessions > 0 {
             measured.rate = Some(full.rss_kib.saturating_sub(start.rss_kib) as f64 / sessions as f64);
         }
         let cpu = full.cpu_since(&start);
@@ -354,6 +354,16 @@ impl Run<'_> {
             self.fault(&format!("wrong sources: the target {}", counts.stranger.unwrap_or_default()));
         }
         Ok(())
+    }
+
+    /// Waits until target and gateway have let go of all sessions; the gateway may never.
+    fn wait_until_closed(&mut self, start: &Usage) {
+        within(CLOSING, || {
+            // All sessions are over for the target when it has closed as many as it accepted.
+            let counts = self.target.counts().ok()?;
+            let open = counts.accepted - counts.closed;
+            (open == 0 && self.gateway_usage().descriptors <= start.descriptors).then_some(())
+        });
     }
 
     /// At the limit it is no fault that not all sessions can be had.
@@ -435,6 +445,7 @@ fn pause(time: Duration, over: &impl Fn() -> bool) {
 const MIXED_CONNECTIONS: usize = 16;
 const MIXED_SIZE: usize = 100;
 const MIXED_UPLOADS: usize = 4;
+const FIRST_SESSIONS: usize = 64;
 /// How long nothing may happen while sessions are opened.
 const PATIENCE: Duration = Duration::from_secs(4);
 const GETTING_READY: Duration = Duration::from_secs(20);

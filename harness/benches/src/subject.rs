@@ -106,7 +106,7 @@ impl Subject {
         };
         let without_udp = match kind {
             Kind::Haproxy | Kind::Nginx => Some("no UDP with PROXY headers"),
-            Kind::Mmproxy if !help(&program).contains("udp") => Some("this build has no UDP"),
+            Kind::Mmproxy if !help(&program).contains("--udp-header") => Some("this build has no UDP"),
             Kind::Direct | Kind::Mmproxy | Kind::GoMmproxy | Kind::MmproxyRs | Kind::Other(_) => None,
         };
         Ok(Self { name: name.to_owned(), kind, program: Some(program), version, without_udp })

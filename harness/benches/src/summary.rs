@@ -217,7 +217,7 @@ fn plain(cell: &Cell, case: &Case) -> String {
         )
         .ok();
     }
-    if cell.sessions > 0.0 {
+    if cell.sessions > 0.0 && cell.rate.is_some() {
         write!(
             text,
             "  {} sessions, {:.1} descriptors each; after them {:+} descriptors, {:+.1} MiB",

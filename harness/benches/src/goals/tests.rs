@@ -67,8 +67,8 @@ fn memory_that_stays_misses_the_goal() {
         ..Measured::default()
     };
     let of = |after| met(&record("idle", &[(OURS, idle(after))]), "idle");
-    assert_eq!(of(7000), [Some(true), Some(true), Some(true)]);
-    assert_eq!(of(7001), [Some(true), Some(true), Some(false)]);
+    assert_eq!(of(7048), [Some(true), Some(true), Some(true)]);
+    assert_eq!(of(7049), [Some(true), Some(true), Some(false)]);
 }
 
 #[test]

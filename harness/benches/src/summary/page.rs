@@ -171,19 +171,26 @@ fn idle(page: &mut String, record: &Record) {
     for case in cases {
         for subject in record.about.subjects.iter().filter(|subject| subject.name != DIRECT) {
             let Some(cell) = Cell::of(record, case, &subject.name) else { continue };
-            let kib = cell.rate.map_or_else(|| "–".to_owned(), |rate| number(rate.median));
-            let [before, _, after] = cell.idle.rss_kib;
-            writeln!(
-                page,
-                "| {} | {} | {} | {} | {kib} | {:.1} | {:+.1} | {:+} |{}",
+            let served = format!(
+                "| {} | {} | {}{} | {} |",
                 case.title,
                 subject.name,
                 cell.sessions,
-                cell.idle.refused,
+                if cell.faults.is_empty() { "" } else { " (!)" },
+                cell.idle.refused
+            );
+            let Some(rate) = cell.rate else {
+                writeln!(page, "{served} – | – | – | – |").ok();
+                continue;
+            };
+            let [before, _, after] = cell.idle.rss_kib;
+            writeln!(
+                page,
+                "{served} {} | {:.1} | {:+.1} | {:+} |",
+                number(rate.median),
                 cell.descriptors,
                 (after - before) / 1024.0,
                 cell.idle.descriptors[2] - cell.idle.descriptors[0],
-                if cell.faults.is_empty() { "" } else { " see faults" },
             )
             .ok();
         }
