@@ -190,6 +190,8 @@ impl DropReason {
             | CloseReason::HeaderTimeout
             | CloseReason::PeerReset
             | CloseReason::PeerLost
+            | CloseReason::IdleTimeout
+            | CloseReason::HalfClosedTimeout
             | CloseReason::Drained
             | CloseReason::Panicked => Self::TargetUnreachable,
         }
