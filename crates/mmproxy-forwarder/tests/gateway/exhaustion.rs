@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use mmproxy_forwarder::{AcceptPaused, CloseReason, Observer, SessionOpened, SessionReport};
+use mmproxy_forwarder::{
+    AcceptPaused, CloseReason, Observer, RelayOptions, SessionOpened, SessionReport, SpliceUse,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::rig::{DEADLINE, Recorder, Rig, config, end, patient, read_exactly};
+use crate::rig::{DEADLINE, End, Recorder, Rig, config, end, patient, read_exactly, read_to_end};
 
 /// Set in the child that lives with few descriptors: the limit is the whole process's.
 const CHILD: &str = "MMPROXY_TEST_FEW_DESCRIPTORS";
@@ -103,4 +105,72 @@ fn cpu_time() -> Duration {
             + Duration::from_micros(time.tv_usec().unsigned_abs())
     };
     micros(usage.user_time()) + micros(usage.system_time())
+}
+
+/// The user's pipes hold as much as `fs.pipe-user-pages-soft` allows, and the process is not exempt from it.
+#[test]
+fn without_room_for_pipes_bulk_arrives_all_the_same() {
+    const CHILD: &str = "MMPROXY_TEST_NO_PIPES";
+    if std::env::var_os(CHILD).is_some() {
+        return bulk_without_room_for_pipes();
+    }
+    let exe = std::env::current_exe().unwrap();
+    let mut command = if nix::unistd::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        let exempt = "-sys_resource,-sys_admin";
+        command.args(["--bounding-set", exempt, "--inh-caps", exempt]).arg(exe);
+        command
+    } else {
+        Command::new(exe)
+    };
+    let output = command
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .arg("exhaustion::without_room_for_pipes_bulk_arrives_all_the_same")
+        .env(CHILD, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
+}
+
+fn bulk_without_room_for_pipes() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let mut held = Vec::new();
+    let refused = loop {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let grown = rustix::pipe::fcntl_setpipe_size(&write, 1 << 20);
+        held.push((read, write));
+        if let Err(error) = grown {
+            break error;
+        }
+        assert!(held.len() < 4096, "there is no limit");
+    };
+    assert_eq!(refused, rustix::io::Errno::PERM);
+
+    let bytes: Vec<u8> = (0..8_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    let bulk = |rig: &Rig| {
+        let (mut peer, mut target) = rig.session();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                target.write_all(&bytes).unwrap();
+                end(&target);
+            });
+            let (received, how) = read_to_end(&mut peer);
+            assert!(received == bytes && how == End::Fin);
+            end(&peer);
+        });
+        assert_eq!(rig.report().reason, CloseReason::Finished);
+    };
+    for splice in [SpliceUse::Adaptive, SpliceUse::Always] {
+        bulk(&Rig::with(|config| config.relay(RelayOptions::new().splice(splice))));
+    }
+    // And when there is room again.
+    let rig = Rig::start();
+    bulk(&rig);
+    drop(held);
+    bulk(&rig);
 }
