@@ -9,7 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 MMPROXY_RS=0.2.2
 
 # haproxy and nginx with its stream module; also forbids services to start while packages are installed.
-ci/deps.sh --with go-mmproxy
+ci/deps.sh --packages --with go-mmproxy
 
 root="$TARGET_DIR/bench-peers"
 if ! grep -qF "\"mmproxy $MMPROXY_RS " "$root/.crates.toml" 2>/dev/null; then

@@ -4,21 +4,24 @@
 #   ci/deps.sh            install what is missing
 #   ci/deps.sh --dry-run  only say what is missing; exit 1 if something is
 #   ci/deps.sh --with PACKAGE   install this Debian package too, which has a program of its own name
+#   ci/deps.sh --packages       Debian packages alone, no cargo tools
 #
 # Needs root, or sudo that asks no password, only when a Debian package is missing. Starts no service.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 dry_run=false
+cargo_tools=true
 extra=()
 while [ "$#" -gt 0 ]; do
     case "$1" in
         --dry-run) dry_run=true ;;
+        --packages) cargo_tools=false ;;
         --with)
             [ "$#" -gt 1 ] || die '--with needs the name of a package'
             extra+=("$2 $2")
             shift
             ;;
-        *) die "unknown argument $1; --dry-run and --with PACKAGE are known" ;;
+        *) die "unknown argument $1; --dry-run, --packages and --with PACKAGE are known" ;;
     esac
     shift
 done
@@ -135,8 +138,10 @@ fi
 # --- cargo's tools ---------------------------------------------------------------------------------------
 
 tools=()
-[ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ] || tools+=("cargo-deny@$CARGO_DENY")
-[ "$(cargo fuzz --version 2>/dev/null)" = "cargo-fuzz $CARGO_FUZZ" ] || tools+=("cargo-fuzz@$CARGO_FUZZ")
+if $cargo_tools; then
+    [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ] || tools+=("cargo-deny@$CARGO_DENY")
+    [ "$(cargo fuzz --version 2>/dev/null)" = "cargo-fuzz $CARGO_FUZZ" ] || tools+=("cargo-fuzz@$CARGO_FUZZ")
+fi
 for tool in "${tools[@]}"; do
     if $dry_run; then
         say "missing: $tool (cargo install --locked $tool)"
