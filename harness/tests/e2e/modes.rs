@@ -226,7 +226,11 @@ fn what_a_mode_cannot_serve_is_refused_with_the_mode_that_does() {
                 &["--return-path", "socket"],
                 &["behind this host", "leave --return-path out"],
             );
-            refused(family.loopback(), &["-p", "udp"], &["UDP"]);
+            refused(
+                family.loopback(),
+                &["-p", "udp", "--return-path", "fwmark"],
+                &["UDP replies", "--return-path port"],
+            );
         }
         run(&net.gateway, &mut mmproxy(["setup", "-p", "udp", "--return-path", "fwmark"]), b"")
             .expect_code(64)
