@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -11,27 +11,17 @@ use mmproxy_forwarder::{
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::isolated::{in_child, run_alone, this_program, unprivileged};
 use crate::rig::{DEADLINE, End, Recorder, Rig, config, end, patient, read_exactly, read_to_end};
-
-/// Set in the child that lives with few descriptors: the limit is the whole process's.
-const CHILD: &str = "MMPROXY_TEST_FEW_DESCRIPTORS";
 
 #[test]
 fn a_gateway_out_of_descriptors_waits_without_spinning_and_recovers() {
-    if std::env::var_os(CHILD).is_some() {
-        return child();
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "--test-threads=1"])
-        .arg("exhaustion::a_gateway_out_of_descriptors_waits_without_spinning_and_recovers")
-        .env(CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}\n{errors}");
-    assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
+    // The limit is the whole process's.
+    in_child(
+        "exhaustion::a_gateway_out_of_descriptors_waits_without_spinning_and_recovers",
+        "MMPROXY_TEST_FEW_DESCRIPTORS",
+        child,
+    );
 }
 
 struct Pauses {
@@ -114,26 +104,17 @@ fn without_room_for_pipes_bulk_arrives_all_the_same() {
     if std::env::var_os(CHILD).is_some() {
         return bulk_without_room_for_pipes();
     }
-    let exe = std::env::current_exe().unwrap();
-    let mut command = if nix::unistd::geteuid().is_root() {
-        let mut command = Command::new("setpriv");
-        let exempt = "-sys_resource,-sys_admin";
-        command.args(["--bounding-set", exempt, "--inh-caps", exempt]).arg(exe);
-        command
+    let command = if nix::unistd::geteuid().is_root() {
+        unprivileged("-sys_resource,-sys_admin")
     } else {
-        Command::new(exe)
+        Command::new(this_program())
     };
-    let output = command
-        .args(["--exact", "--nocapture", "--test-threads=1"])
-        .arg("exhaustion::without_room_for_pipes_bulk_arrives_all_the_same")
-        .env(CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}\n{errors}");
-    assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
+    run_alone(
+        command,
+        "exhaustion::without_room_for_pipes_bulk_arrives_all_the_same",
+        CHILD,
+        "with a limit on pipes",
+    );
 }
 
 fn bulk_without_room_for_pipes() {

@@ -1,5 +1,6 @@
 //! Tests in a network namespace of their own.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// What spoofed sockets carry.
@@ -16,20 +17,16 @@ pub(crate) fn in_namespace(test: &str, wrapper: &[&str], body: fn()) {
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    let output = command
-        .args(["--net", "--"])
-        .args(wrapper)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "--test-threads=1"])
-        .arg(test)
-        .env(CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .expect("unshare(1) is part of util-linux");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "in its namespace (needs root, or user namespaces):\n{text}\n{errors}");
-    assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
+    command.args(["--net", "--"]).args(wrapper).arg(this_program());
+    run_alone(command, test, CHILD, "in its namespace (needs root, or user namespaces)");
+}
+
+/// Runs `body` in another copy of this program; `marker` in the environment tells that copy from the first.
+pub(crate) fn in_child(test: &str, marker: &str, body: fn()) {
+    if std::env::var_os(marker).is_some() {
+        return body();
+    }
+    run_alone(Command::new(this_program()), test, marker, "in a process of its own");
 }
 
 /// Runs `body` in another copy of this program, in the same namespace but without `capability`.
@@ -39,20 +36,33 @@ pub(crate) fn without(test: &str, capability: &str, body: fn()) {
     if is_without() {
         return body();
     }
-    let dropped = format!("-{capability}");
-    let output = Command::new("setpriv")
-        .args(["--bounding-set", &dropped, "--inh-caps", &dropped])
-        .arg(std::env::current_exe().unwrap())
+    run_alone(unprivileged(&format!("-{capability}")), test, WITHOUT, &format!("without {capability}"));
+}
+
+/// This program, to be run without the capabilities `dropped`: `-name`, separated by commas.
+pub(crate) fn unprivileged(dropped: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", dropped, "--inh-caps", dropped]).arg(this_program());
+    command
+}
+
+/// Has `command`, a way to run this program, run `test` alone, with `marker` set; `how` is for the message.
+pub(crate) fn run_alone(mut command: Command, test: &str, marker: &str, how: &str) {
+    let output = command
         .args(["--exact", "--nocapture", "--test-threads=1"])
         .arg(test)
-        .env(WITHOUT, "1")
+        .env(marker, "1")
         .stdin(Stdio::null())
         .output()
-        .expect("setpriv(1) is part of util-linux");
+        .expect("unshare(1) and setpriv(1) are part of util-linux");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "without {capability}:\n{text}\n{errors}");
+    assert!(output.status.success(), "{how}:\n{text}\n{errors}");
     assert!(text.contains("1 passed"), "the child ran nothing:\n{text}");
+}
+
+pub(crate) fn this_program() -> PathBuf {
+    std::env::current_exe().expect("/proc is mounted")
 }
 
 /// Whether this is the copy that [`without`] runs.
