@@ -3,10 +3,8 @@
 //! `ask CLIENT TARGET`, each an `IP:PORT`. Ends with 1 where no answer comes back: the return path is what is shown.
 
 use std::error::Error;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::Duration;
-
-use socket2::{Domain, Socket, Type};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -14,15 +12,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(arguments.next().ok_or("usage: ask CLIENT TARGET")?.parse()?)
     };
     let (client, target) = (address()?, address()?);
-    let socket = Socket::new(Domain::for_address(client), Type::DGRAM, None)?;
-    match client {
-        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
-    }
-    socket.bind(&client.into())?;
-    // Answers from another address are not taken.
-    socket.connect(&target.into())?;
-    let socket = UdpSocket::from(socket);
+    // Connected: answers from another address are not taken.
+    let socket = harness::spoofed(client, target)?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     socket.send(b"question")?;
     let mut buffer = [0; 2048];

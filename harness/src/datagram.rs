@@ -61,7 +61,11 @@ impl UdpTarget {
     }
 
     fn ask(&self, namespace: &Namespace, client: SocketAddr, patience: Duration) -> Result<(), String> {
-        let asking = namespace.run(|| spoofed(client, self.address)).map_err(|error| error.to_string())?;
+        let asking = namespace
+            .run(|| {
+                spoofed(client, self.address).and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+            })
+            .map_err(|error| error.to_string())?;
         let mut seen = false;
         let answered = within(patience, || {
             // Asked again each time round: the first may wait for a neighbour's address.
@@ -90,8 +94,12 @@ impl UdpTarget {
     }
 }
 
-/// A socket bound to an address that is not this namespace's, as a gateway makes it.
-fn spoofed(client: SocketAddr, target: SocketAddr) -> io::Result<UdpSocket> {
+/// A socket bound to an address that is not this namespace's and connected to `target`, as a gateway makes it.
+///
+/// # Errors
+///
+/// What the kernel said; it takes `CAP_NET_RAW` or `CAP_NET_ADMIN`.
+pub fn spoofed(client: SocketAddr, target: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(client), Type::DGRAM, None)?;
     match client {
         SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
@@ -99,7 +107,6 @@ fn spoofed(client: SocketAddr, target: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.bind(&client.into())?;
     socket.connect(&target.into())?;
-    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 

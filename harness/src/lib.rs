@@ -44,7 +44,7 @@ mod user;
 
 pub use balancer::Balancer;
 pub use connection::{Connection, End};
-pub use datagram::UdpTarget;
+pub use datagram::{UdpTarget, spoofed};
 pub use gateway::{Flags, Gateway, executable, mmproxy};
 pub use header::{V2, Version};
 pub use isolation::{LIMIT, isolated, isolated_program, scratch};

@@ -10,6 +10,7 @@ mod generator;
 mod goals;
 mod machine;
 mod measure;
+mod measured;
 mod pattern;
 mod poll;
 mod record;

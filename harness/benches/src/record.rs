@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::case::{CASES, Case, Protocol};
 use crate::charts;
 use crate::machine::Machine;
-use crate::measure::{Measured, Pace};
+use crate::measure::Pace;
+use crate::measured::Measured;
 use crate::subject::{Missing, Subject};
 use crate::summary;
 

@@ -5,7 +5,7 @@ mod page;
 use std::fmt::Write as _;
 
 use crate::case::{Case, Load};
-use crate::measure::Measured;
+use crate::measured::Measured;
 use crate::record::Record;
 use crate::subject::DIRECT;
 

@@ -78,9 +78,9 @@ pub(crate) struct ListenerArgs {
     pub(crate) tproxy: TproxyArgs,
 }
 
-/// `mmproxy setup`.
+/// What is set up, removed or checked: for which targets, how, where, and for which listener.
 #[derive(Args, Debug)]
-pub(crate) struct RoutingArgs {
+pub(crate) struct AboutArgs {
     #[command(flatten)]
     pub(crate) targets: TargetArgs,
 
@@ -92,6 +92,13 @@ pub(crate) struct RoutingArgs {
 
     #[command(flatten)]
     pub(crate) listener: ListenerArgs,
+}
+
+/// `mmproxy setup`.
+#[derive(Args, Debug)]
+pub(crate) struct RoutingArgs {
+    #[command(flatten)]
+    pub(crate) about: AboutArgs,
 
     /// Address families to set up; by default those of the targets, or all that this host has
     #[arg(long, value_enum, default_value = "available")]
@@ -106,16 +113,7 @@ pub(crate) struct RoutingArgs {
 #[derive(Args, Debug)]
 pub(crate) struct TeardownArgs {
     #[command(flatten)]
-    pub(crate) targets: TargetArgs,
-
-    #[command(flatten)]
-    pub(crate) path: ReturnPathArgs,
-
-    #[command(flatten)]
-    pub(crate) netns: TargetNetnsArgs,
-
-    #[command(flatten)]
-    pub(crate) listener: ListenerArgs,
+    pub(crate) about: AboutArgs,
 
     /// Print the commands that would do the same, and do nothing
     #[arg(long)]
@@ -130,16 +128,7 @@ pub(crate) struct TeardownArgs {
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
-    pub(crate) targets: TargetArgs,
-
-    #[command(flatten)]
-    pub(crate) path: ReturnPathArgs,
-
-    #[command(flatten)]
-    pub(crate) netns: TargetNetnsArgs,
-
-    #[command(flatten)]
-    pub(crate) listener: ListenerArgs,
+    pub(crate) about: AboutArgs,
 
     /// Connect to nothing: look at routes, sysctls, sockets and firewall rules only
     #[arg(long)]

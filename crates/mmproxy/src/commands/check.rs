@@ -19,22 +19,22 @@ use crate::selfcheck::{self, Finding};
 
 /// Looks and changes nothing; exit status 0 only if a spoofed connection to every target worked.
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
-    let targets = resolve::targets(args.targets)?;
+    let targets = resolve::targets(args.about.targets)?;
     if !args.no_connect {
         privileges::require_spoofing()?;
     }
-    let ways_in = ways_in(&args.listener, args.path)?;
+    let ways_in = ways_in(&args.about.listener, args.about.path)?;
     let way_in = runtime::block_on(observe_all(&ways_in))??;
-    args.netns.enter()?;
+    args.about.netns.enter()?;
     let mut console = if args.json { Console::silent() } else { Console::stdout(false) };
     let mut seen = runtime::block_on(async {
         let served = Served {
             families: return_path::families_of(&targets),
             targets: Some(&targets),
             allowed: None,
-            elsewhere: args.netns.is_given(),
+            elsewhere: args.about.netns.is_given(),
         };
-        let path = ReturnPath::choose(args.path, served).await?.here(&mut console);
+        let path = ReturnPath::choose(args.about.path, served).await?.here(&mut console);
         path.reasons().iter().for_each(|reason| console.fine(format_args!("[+] Return path: {reason}.")));
         let dial = return_path::mark(DialOptions::new(), &path);
         look(&path, &targets, (!args.no_connect).then_some(&dial)).await

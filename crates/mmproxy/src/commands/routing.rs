@@ -19,19 +19,19 @@ use crate::way_in::WayIn;
 pub(crate) fn setup(args: &RoutingArgs) -> Result<Exit, Failure> {
     let mut console = Console::stdout(false);
     // The listeners are here, wherever the targets are.
-    let ways_in = ways_in(&args.listener, args.path)?;
+    let ways_in = ways_in(&args.about.listener, args.about.path)?;
     if args.dry_run {
         print_steps(&ways_in, &mut console);
     } else {
         runtime::block_on(install(&ways_in, &mut console))??;
     }
-    let inside = args.netns.enter()?;
+    let inside = args.about.netns.enter()?;
     let families = match args.family {
-        FamilyArg::Available => available(args.targets),
+        FamilyArg::Available => available(args.about.targets),
         FamilyArg::Ipv4 => Families::V4,
         FamilyArg::Ipv6 => Families::V6,
     };
-    let path = chosen(args.path, args.targets, families, &args.netns)?;
+    let path = chosen(args.about.path, args.about.targets, families, &args.about.netns)?;
     path.refuse_unfit()?;
     runtime::block_on(async {
         let plans = path.plans().await?;
@@ -96,7 +96,7 @@ fn print_steps(plans: &[Plan], console: &mut Console) {
 /// Removes what mmproxy made, in the families of the targets or in both; somebody else's objects stay.
 pub(crate) fn teardown(args: &TeardownArgs) -> Result<Exit, Failure> {
     let mut console = Console::stdout(false);
-    let ways_in = ways_in(&args.listener, args.path)?;
+    let ways_in = ways_in(&args.about.listener, args.about.path)?;
     let in_use = if args.force { InUse::Remove } else { InUse::Keep };
     let mut removal = Removal::default();
     if args.dry_run {
@@ -104,8 +104,8 @@ pub(crate) fn teardown(args: &TeardownArgs) -> Result<Exit, Failure> {
     } else {
         take_away(&ways_in, in_use, &mut removal)?;
     }
-    let inside = args.netns.enter()?;
-    let path = chosen(args.path, args.targets, args.targets.families(), &args.netns)?;
+    let inside = args.about.netns.enter()?;
+    let path = chosen(args.about.path, args.about.targets, args.about.targets.families(), &args.about.netns)?;
     let plans = runtime::block_on(path.plans())??;
     if args.dry_run {
         say_where(inside.as_deref(), &mut console);

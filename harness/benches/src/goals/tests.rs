@@ -1,5 +1,5 @@
 use super::*;
-use crate::measure::Measured;
+use crate::measured::Measured;
 use crate::record::{About, SubjectRecord};
 
 /// A record of one case with a line for each subject.

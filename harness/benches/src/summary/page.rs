@@ -217,7 +217,7 @@ fn faults(page: &mut String, record: &Record) {
     };
     for subject in record.about.subjects.iter().filter(skipped) {
         let of_it =
-            |line: &&crate::measure::Measured| line.subject == subject.name && !line.skipped.is_empty();
+            |line: &&crate::measured::Measured| line.subject == subject.name && !line.skipped.is_empty();
         let why = record.lines.iter().find(of_it).map_or("", |line| line.skipped.as_str());
         writeln!(page, "- {} has no figures for UDP: {why}.", subject.name).ok();
     }
@@ -248,7 +248,7 @@ fn generator(page: &mut String, record: &Record) {
     heading(page, record, "case");
     for case in record.cases().filter(|case| !matches!(case.load, Load::Idle { .. })) {
         row(page, record, case.title, |subject| {
-            let median = |value: fn(&crate::measure::Measured) -> f64| {
+            let median = |value: fn(&crate::measured::Measured) -> f64| {
                 let busy = of(record, case, subject).filter(|line| line.seconds > 0.0);
                 super::Spread::of(busy.map(|line| value(line) / line.seconds * 100.0))
             };

@@ -18,11 +18,7 @@ fn by_port_a_server_on_all_addresses_answers_too_and_nothing_is_left_behind() {
                 let target = SocketAddr::new(address, echo.address().port());
                 let gateway = Gateway::to(&net, target).with(["-p", "udp"]).start();
                 gateway.expect_log(&["rule add", " sport ", "[+] ADDED"]);
-                let balancer = Datagrams::of(&net, family.balancer());
-                for _ in 0..2 {
-                    let answer = Echo::answer(client(family), b"question");
-                    balancer.ask(gateway.address(family), &announce(client(family)), b"question", &answer);
-                }
+                answers_twice(&net, &gateway, family);
                 gateway.stop();
             }
             State::of(&net.gateway).expect_unchanged_since(&before);
@@ -52,11 +48,7 @@ fn by_connmark_a_server_on_the_hosts_address_answers_with_the_mark() {
                 let gateway = Gateway::to(&net, echo.address())
                     .with(["-p", "udp", "--return-path", "connmark"])
                     .start();
-                let balancer = Datagrams::of(&net, family.balancer());
-                for _ in 0..2 {
-                    let answer = Echo::answer(client(family), b"question");
-                    balancer.ask(gateway.address(family), &announce(client(family)), b"question", &answer);
-                }
+                answers_twice(&net, &gateway, family);
                 gateway.stop();
             }
             State::of(&net.gateway).expect_unchanged_since(&before);
@@ -76,14 +68,20 @@ fn by_socket_a_server_behind_this_host_answers_whichever_address_it_is_bound_to(
                 let target = SocketAddr::new(family.behind(), echo.address().port());
                 let gateway = Gateway::to(&net, target).with(["-p", "udp"]).start();
                 gateway.expect_log(&["Return path: socket for"]);
-                let balancer = Datagrams::of(&net, family.balancer());
-                for _ in 0..2 {
-                    let answer = Echo::answer(client(family), b"question");
-                    balancer.ask(gateway.address(family), &announce(client(family)), b"question", &answer);
-                }
+                answers_twice(&net, &gateway, family);
                 gateway.stop();
             }
             State::of(&net.gateway).expect_unchanged_since(&before);
         }
     });
+}
+
+/// Shows that a client's first datagram and its next are answered, and seen as its own.
+#[track_caller]
+fn answers_twice(net: &Topology, gateway: &Gateway, family: Family) {
+    let balancer = Datagrams::of(net, family.balancer());
+    for _ in 0..2 {
+        let answer = Echo::answer(client(family), b"question");
+        balancer.ask(gateway.address(family), &announce(client(family)), b"question", &answer);
+    }
 }
