@@ -74,11 +74,11 @@ mod tests {
     use std::time::Duration;
 
     use clap::CommandFactory;
-    use mmproxy_forwarder::Keepalive;
     use mmproxy_routing::Settings;
 
     use super::values::{Limit, Probing};
     use super::*;
+    use crate::spec::KeepaliveSpec;
 
     fn run(line: &str) -> Result<RunArgs, clap::Error> {
         Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.run)
@@ -131,15 +131,15 @@ mod tests {
         let args = run(line).unwrap();
         assert_eq!((args.idle_timeout, args.half_closed_timeout), (Limit(None), Limit(Some(5 * MINUTE))));
         assert_eq!(args.tcp_user_timeout, Limit(None));
-        assert_eq!(args.keepalive, Probing(Some(Keepalive::new())));
+        let probing = |idle, interval, probes| Probing(Some(KeepaliveSpec { idle, interval, probes }));
+        assert_eq!(args.keepalive, probing(MINUTE, MINUTE / 4, 4));
         let args = run(&format!(
             "{line} --idle-timeout 1h --half-closed-timeout off --tcp-user-timeout 30 --keepalive 1m,5s"
         ))
         .unwrap();
         assert_eq!((args.idle_timeout, args.half_closed_timeout), (Limit(Some(60 * MINUTE)), Limit(None)));
         assert_eq!(args.tcp_user_timeout, Limit(Some(MINUTE / 2)));
-        let probing = Keepalive::with(MINUTE, Duration::from_secs(5), 4).unwrap();
-        assert_eq!(args.keepalive, Probing(Some(probing)));
+        assert_eq!(args.keepalive, probing(MINUTE, Duration::from_secs(5), 4));
         assert_eq!(run(&format!("{line} --keepalive off")).unwrap().keepalive, Probing(None));
         for wrong in
             ["--idle-timeout soon", "--keepalive 1500ms", "--keepalive 1,1,1,1", "--keepalive 1,1,200"]

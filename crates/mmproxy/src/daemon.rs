@@ -29,7 +29,7 @@ use crate::workers::Workers;
 /// `mmproxy` without a command: runs until SIGTERM or SIGINT.
 pub(crate) fn main(args: &RunArgs) -> Result<Exit, Failure> {
     log::start(args.quiet, args.verbose);
-    let settings = resolve::run(args, raise_descriptor_limit())?;
+    let settings = Settings::new(&resolve::run(args)?, raise_descriptor_limit())?;
     run(&settings, &mut Console::stdout(args.quiet), Until::Signalled)?;
     Ok(Exit::Ok)
 }

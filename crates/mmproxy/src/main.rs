@@ -19,6 +19,7 @@ mod return_path;
 mod runtime;
 mod selfcheck;
 mod signals;
+mod spec;
 mod target_netns;
 mod way_in;
 mod workers;

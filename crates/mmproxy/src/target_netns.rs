@@ -44,12 +44,6 @@ impl TargetNetnsArgs {
         Namespace::move_this_thread(found.file.as_fd()).map_err(|error| not_entered(name, error))?;
         Ok(Some(found.path()))
     }
-
-    /// The same for the gateway, which has one foot on either side.
-    pub(crate) fn place(&self) -> Option<TargetNetns> {
-        let locator = Locator::new(self.target_netns.clone()?);
-        Some(TargetNetns { locator: Arc::new(locator), place: TargetNamespace::new() })
-    }
 }
 
 /// The namespace of `--target-netns` before and while it is used. A clone is the same one.
@@ -58,6 +52,13 @@ pub(crate) struct TargetNetns {
     locator: Arc<Locator>,
     /// Empty until [`Elsewhere::enter`] and while the namespace is gone.
     pub(crate) place: TargetNamespace,
+}
+
+impl TargetNetns {
+    /// The namespace of this name, not entered.
+    pub(crate) fn new(name: NamespaceName) -> Self {
+        Self { locator: Arc::new(Locator::new(name)), place: TargetNamespace::new() }
+    }
 }
 
 /// What an operator calls a network namespace.
@@ -102,9 +103,9 @@ impl fmt::Display for NamespaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
-            Self::Process(pid) => write!(f, "of process {pid}"),
+            Self::Process(pid) => pid.fmt(f),
             Self::Named(name) => name.fmt(f),
-            Self::Docker(container) => write!(f, "of container {container}"),
+            Self::Docker(container) => write!(f, "docker:{container}"),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::daemon;
 use crate::exit::{Exit, Failure};
 use crate::loopback;
 use crate::namespace::{self, NamespaceError, Private};
-use crate::resolve;
+use crate::resolve::{self, Settings};
 
 /// Runs the demonstration; success only when the target saw every announced client.
 pub(crate) fn run() -> Result<Exit, Failure> {
@@ -107,7 +107,7 @@ impl Gateway {
             ["mmproxy", "--allow", "127.0.0.1", "-l", "127.0.0.1:0", "-4", &target_v4, "-6", &target_v6];
         let cli: Cli =
             clap::Parser::try_parse_from(line).map_err(|error| Failure::new(Exit::Software, error))?;
-        let settings = resolve::run(&cli.run, daemon::raise_descriptor_limit())?;
+        let settings = Settings::new(&resolve::run(&cli.run)?, daemon::raise_descriptor_limit())?;
         let (stop, stopped) = oneshot::channel();
         let (ready, listening) = mpsc::channel();
         let thread = thread::Builder::new()
