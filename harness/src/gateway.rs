@@ -1,6 +1,7 @@
 //! The real `mmproxy` executable.
 
 use std::env::{current_exe, var_os};
+use std::fs::{read_dir, read_to_string};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
+use crate::expect::eventually;
 use crate::netns::Namespace;
 use crate::process::{Finished, Program, run};
 use crate::target::{Target, try_accept};
@@ -107,6 +109,16 @@ impl Gateway {
         &self.program
     }
 
+    /// The process that serves: the youngest that the gateway's own has started.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[track_caller]
+    pub fn worker(&self) -> u32 {
+        eventually("the gateway to have a worker", || children(self.program.pid()).into_iter().max())
+    }
+
     /// The first line, logged or printed, that contains all of `parts`; waits for it.
     ///
     /// # Panics
@@ -140,6 +152,15 @@ impl Gateway {
     pub fn wait(self) -> Finished {
         self.program.wait()
     }
+}
+
+/// Processes that any thread of `pid` has started (proc_tid_children(5)).
+fn children(pid: u32) -> Vec<u32> {
+    let threads = read_dir(format!("/proc/{pid}/task")).expect("a running process");
+    let lists = threads.flatten().filter_map(|thread| read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 impl Flags {

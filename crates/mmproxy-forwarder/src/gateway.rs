@@ -33,13 +33,30 @@ impl Gateway {
     ///
     /// [`ServeError::OwnAddresses`] when they are not to be had.
     pub fn new(config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
+        let places = Arc::new(Places::new(config.max_sessions));
+        Self::with(config, observer, places)
+    }
+
+    /// Another gateway that shares the limit on sessions and their numbers with this one: another service of the same
+    /// process.
+    ///
+    /// `config`'s own limit on sessions says nothing then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn beside(&self, config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
+        Self::with(config, observer, Arc::clone(&self.shared.places))
+    }
+
+    fn with(config: GatewayConfig, observer: impl Observer, places: Arc<Places>) -> Result<Self, ServeError> {
         let own = OwnCache::new(Arc::clone(&config.own_addresses), Instant::now())
             .map_err(ServeError::OwnAddresses)?;
         let shared = Shared {
             observer: Arc::new(observer),
             own,
             stale: Mutex::new(RateLimited::per_minute()),
-            places: Places::new(config.max_sessions),
+            places,
             config,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -186,7 +203,7 @@ pub(crate) enum Phase {
 pub(crate) struct Shared {
     pub(crate) config: GatewayConfig,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) places: Places,
+    pub(crate) places: Arc<Places>,
     /// As of the start; each worker keeps it current for itself.
     pub(crate) own: OwnCache,
     stale: Mutex<RateLimited>,

@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 use crate::addr::{ClaimedSource, PeerAddr, SpoofSource};
 use crate::error::{AdmissionRefused, SessionError};
 use crate::gateway::Shared;
+use crate::netns::TargetNamespace;
 use crate::observer::OwnAddressesStale;
 use crate::own::{OwnAddresses, OwnCache};
 use crate::tcp::pipe::Pipes;
@@ -79,9 +80,9 @@ impl Worker {
     pub(crate) fn authorise(&self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
         let config = &self.gateway.config;
         let source = config.sources.authorise(claimed, &self.current(self.own.at(Instant::now())))?;
-        if let Some(target) = &config.dial.namespace {
-            let namespace = target.present()?;
-            config.sources.authorise(claimed, &self.current(namespace.own_addresses()))?;
+        let elsewhere = config.dial.namespace.as_ref().map(TargetNamespace::present).transpose()?;
+        if let Some(own) = elsewhere.and_then(|namespace| namespace.own_addresses()) {
+            config.sources.authorise(claimed, &self.current(own))?;
         }
         Ok(source)
     }

@@ -47,6 +47,9 @@ pub(crate) enum Command {
     Encode(EncodeArgs),
     /// Show the whole thing working in a private network namespace, without root
     Demo,
+    /// Serve for the keeper that started it
+    #[command(hide = true)]
+    Worker,
 }
 
 const EXAMPLES: &str = "\

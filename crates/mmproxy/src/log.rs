@@ -11,18 +11,43 @@ use mmproxy_forwarder::{
     FlowReport, Observer, OwnAddressesStale, RateLimited, SessionEstablished, SessionId, SessionOpened,
     SessionReport, UdpCounts,
 };
+use serde::{Deserialize, Serialize};
 use tracing::{Level, debug, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::escape;
 use crate::exit::Chain;
 
-/// Starts logging at the level that the flags ask for.
-pub(crate) fn start(quiet: bool, verbose: bool) {
-    let level = match (quiet, verbose) {
-        (true, _) => LevelFilter::WARN,
-        (false, false) => LevelFilter::INFO,
-        (false, true) => LevelFilter::DEBUG,
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verbosity {
+    /// Warnings.
+    Quiet,
+    /// And a line for each session.
+    #[default]
+    Normal,
+    /// And each step of it.
+    Verbose,
+}
+
+impl Verbosity {
+    /// What the two flags ask for.
+    pub(crate) const fn of(quiet: bool, verbose: bool) -> Self {
+        match (quiet, verbose) {
+            (true, _) => Self::Quiet,
+            (false, false) => Self::Normal,
+            (false, true) => Self::Verbose,
+        }
+    }
+}
+
+/// Starts logging.
+pub(crate) fn start(verbosity: Verbosity) {
+    let level = match verbosity {
+        Verbosity::Quiet => LevelFilter::WARN,
+        Verbosity::Normal => LevelFilter::INFO,
+        Verbosity::Verbose => LevelFilter::DEBUG,
     };
     // Only the demonstration and tests call this twice; the first subscriber stays.
     tracing_subscriber::fmt()

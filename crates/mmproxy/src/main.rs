@@ -1,15 +1,17 @@
 //! mmproxy: gives a server behind a load balancer the real client address.
 //!
-//! Start reading at `daemon`, the gateway's life in four pieces; `cli` is the command line as typed, `resolve`
-//! what it means.
+//! Start reading at `keeper`, which has the privileges and starts what serves; `worker` is that. `cli` is the command line
+//! as typed, `resolve` what it means.
 
+mod channel;
 mod cli;
 mod commands;
 mod console;
-mod daemon;
+mod descriptors;
 mod escape;
 mod exit;
 mod hex;
+mod keeper;
 mod log;
 mod loopback;
 mod namespace;
@@ -22,7 +24,7 @@ mod signals;
 mod spec;
 mod target_netns;
 mod way_in;
-mod workers;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
-        None => daemon::main(&cli.run),
+        None => keeper::main(cli.run),
         Some(Command::Setup(args)) => commands::routing::setup(&args),
         Some(Command::Teardown(args)) => commands::routing::teardown(&args),
         Some(Command::Check(args)) => commands::check::run(&args),
@@ -62,6 +64,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Decode(args)) => commands::decode::run(&args),
         Some(Command::Encode(args)) => commands::encode::run(&args),
         Some(Command::Demo) => commands::demo::run(),
+        Some(Command::Worker) => worker::main(),
     }
 }
 

@@ -31,10 +31,11 @@ pub(crate) fn mark(dial: DialOptions, path: &ReturnPath) -> DialOptions {
 }
 
 /// Claims the return path for this run, in the calling thread's network namespace, and prints what became of each of
-/// its objects.
+/// its objects. What `held` has already is not claimed again.
 pub(crate) async fn acquire(
     path: ReturnPath,
     policy: Policy,
+    held: &[Lease],
     console: &mut Console,
 ) -> Result<Vec<Lease>, Failure> {
     let path = path.here(console);
@@ -47,7 +48,9 @@ pub(crate) async fn acquire(
             Policy::CheckOnly => console.always(format_args!("[!] No return path: {obstacle}.")),
         }
     }
-    claim_all(path.plans().await?, policy, console).await
+    let mut plans = path.plans().await?;
+    plans.retain(|plan| held.iter().all(|lease| lease.plan() != plan));
+    claim_all(plans, policy, console).await
 }
 
 /// Claims every plan for this run, or none.

@@ -19,6 +19,7 @@ use crate::cli::{
     HeaderArg, ProtocolArg, ReturnPathArgs, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg,
     TproxyArgs, UdpHeaderArg,
 };
+use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
 
 /// All that one mmproxy serves.
@@ -36,6 +37,7 @@ pub(crate) struct Global {
     pub(crate) workers: NonZeroUsize,
     /// How long sessions may go on when they have to end.
     pub(crate) drain: Duration,
+    pub(crate) verbosity: Verbosity,
 }
 
 /// One kind of connection or datagram, and where it goes.

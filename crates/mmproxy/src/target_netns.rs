@@ -1,21 +1,18 @@
 //! `--target-netns`: the network namespace that the targets are in, as an operator names it.
 
 mod docker;
-mod follow;
 mod locate;
 
 use std::fmt;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use clap::Args;
-use mmproxy_forwarder::{EnterError, Namespace, TargetNamespace};
+use mmproxy_forwarder::{EnterError, Namespace};
 
 use self::docker::Container;
-pub(crate) use self::follow::Elsewhere;
-use self::locate::{Found, Locator};
+pub(crate) use self::locate::{Found, Locator};
 use crate::exit::{Exit, Failure};
 use crate::privileges;
 
@@ -43,21 +40,6 @@ impl TargetNetnsArgs {
         let found = Locator::new(name.clone()).locate()?;
         Namespace::move_this_thread(found.file.as_fd()).map_err(|error| not_entered(name, error))?;
         Ok(Some(found.path()))
-    }
-}
-
-/// The namespace of `--target-netns` before and while it is used. A clone is the same one.
-#[derive(Clone, Debug)]
-pub(crate) struct TargetNetns {
-    locator: Arc<Locator>,
-    /// Empty until [`Elsewhere::enter`] and while the namespace is gone.
-    pub(crate) place: TargetNamespace,
-}
-
-impl TargetNetns {
-    /// The namespace of this name, not entered.
-    pub(crate) fn new(name: NamespaceName) -> Self {
-        Self { locator: Arc::new(Locator::new(name)), place: TargetNamespace::new() }
     }
 }
 
@@ -116,7 +98,7 @@ fn process_of(path: &str) -> Option<u32> {
 }
 
 /// The failure of setns(2).
-fn not_entered(name: &NamespaceName, error: EnterError) -> Failure {
+pub(crate) fn not_entered(name: &NamespaceName, error: EnterError) -> Failure {
     let permission = matches!(error, EnterError::NotPermitted(_));
     let strange = matches!(error, EnterError::NotANamespace(_));
     let failure = Failure::new(

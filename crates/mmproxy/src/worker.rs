@@ -1,0 +1,148 @@
+//! A worker: the process that serves. It is started by the keeper, which speaks to it over standard input.
+
+mod serve;
+mod sockets;
+mod threads;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mmproxy_forwarder::{Namespace, TargetNamespace};
+use tokio::sync::mpsc;
+
+use self::serve::Serving;
+use self::sockets::Sockets;
+use crate::channel::{Addresses, Assignment, Ear, Mouth, Order, Report, halves};
+use crate::descriptors;
+use crate::exit::{Exit, Failure};
+use crate::log;
+use crate::runtime;
+use crate::spec::Budget;
+
+pub(crate) use self::threads::available_cores;
+
+/// `mmproxy worker`: serves until its keeper tells it to stop, or is gone.
+pub(crate) fn main() -> Result<Exit, Failure> {
+    let channel = channel().map_err(|error| {
+        Failure::new(Exit::Usage, error).hint("a worker is started by mmproxy itself, not by hand")
+    })?;
+    // Gone with the keeper, whatever kills it.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(|errno| Failure::new(Exit::Software, io::Error::from(errno)))?;
+    runtime::block_on(async {
+        let (mouth, ear) = halves::<Report, Order>(channel, LONGEST_ORDER)
+            .map_err(|error| Failure::new(Exit::Software, error))?;
+        work(mouth, ear).await
+    })?
+}
+
+/// The socket to the keeper.
+fn channel() -> io::Result<UnixStream> {
+    let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // Fails for whatever else standard input may be.
+    channel.peer_addr()?;
+    Ok(channel)
+}
+
+async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Failure> {
+    let Ok(Some(Order::Prepare(assignment))) = ear.hear().await else {
+        return Err(Failure::new(Exit::Software, "the keeper gave no assignment"));
+    };
+    log::start(assignment.spec.global.verbosity);
+    let surroundings = Surroundings::of(&assignment);
+    let budget = Budget::within(&assignment.spec, descriptors::limit());
+    let prepared = Sockets::inherited(&assignment, budget)
+        .and_then(|sockets| Serving::prepare(&assignment, sockets, budget, &surroundings));
+    let mut serving = match prepared {
+        Ok(serving) => serving,
+        Err(failure) => {
+            let report = Report::Failed {
+                exit: failure.exit() as u8,
+                reason: failure.reason(),
+                hints: failure.hints().to_vec(),
+            };
+            // A keeper that is gone has nobody to tell.
+            mouth.say(&report).await.ok();
+            return Ok(failure.exit());
+        }
+    };
+    mouth.say(&Report::Ready).await.ok();
+    let mut orders = listen(ear);
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            ended = serving.ended() => return ended,
+        };
+        match order {
+            Some(Order::Serve) => serving.serve(),
+            Some(Order::HandOver) => {
+                serving.hand_over().await;
+                mouth.say(&Report::HandedOver).await.ok();
+            }
+            Some(Order::Drain) => serving.drain(),
+            Some(Order::Cut) => serving.cut(),
+            Some(Order::NamespaceGone) => surroundings.leave(),
+            Some(Order::Host(addresses)) => surroundings.tell(addresses),
+            Some(Order::Ping) => {
+                serving.answer().await;
+                mouth.say(&Report::Pong).await.ok();
+            }
+            Some(Order::Prepare(_)) => {
+                return Err(Failure::new(Exit::Software, "the keeper gave a second assignment"));
+            }
+            // Without keeper there is nobody who cleans up, and nobody who would start anew while this has the sockets.
+            None => return Ok(Exit::Unavailable),
+        }
+    }
+}
+
+/// Orders, heard by a task of its own: half of one must not be dropped.
+fn listen(mut ear: Ear<Order>) -> mpsc::UnboundedReceiver<Order> {
+    let (heard, orders) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok(Some(order)) = ear.hear().await {
+            if heard.send(order).is_err() {
+                return;
+            }
+        }
+    });
+    orders
+}
+
+/// Where a worker is, if its targets are in a network namespace of their own.
+#[derive(Clone, Debug)]
+struct Surroundings {
+    place: Option<TargetNamespace>,
+    host: Option<Arc<Mutex<Addresses>>>,
+}
+
+impl Surroundings {
+    fn of(assignment: &Assignment) -> Self {
+        let host = assignment.host.clone().map(|host| Arc::new(Mutex::new(host)));
+        let place = host.is_some().then(|| {
+            let place = TargetNamespace::new();
+            place.enter(Namespace::here());
+            place
+        });
+        Self { place, host }
+    }
+
+    /// The namespace is not the wanted one any more.
+    fn leave(&self) {
+        if let Some(place) = &self.place {
+            place.leave();
+        }
+    }
+
+    /// The host's addresses are these now.
+    fn tell(&self, addresses: Addresses) {
+        if let Some(host) = &self.host {
+            *host.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+        }
+    }
+}
+
+/// More than every allowed network of every service takes.
+const LONGEST_ORDER: u64 = 1 << 30;
