@@ -33,6 +33,8 @@ pub struct Flags {
     /// Who may connect, if the test says so; else the balancer's two networks.
     allowed: Option<Vec<String>>,
     more: Vec<String>,
+    /// Another executable than the one under test; a copy of it, for example.
+    executable: Option<PathBuf>,
 }
 
 /// The executable under test: `$MMPROXY_BIN`, or the one that cargo built beside the running test.
@@ -81,6 +83,7 @@ impl Gateway {
             played: Vec::new(),
             allowed: None,
             more: Vec::new(),
+            executable: None,
         }
     }
 
@@ -221,9 +224,18 @@ impl Flags {
         self
     }
 
+    /// Runs a copy of the executable.
+    #[must_use]
+    pub fn from_copy(mut self, executable: PathBuf) -> Self {
+        self.executable = Some(executable);
+        self
+    }
+
     /// The command.
     pub fn command(&self) -> Command {
-        mmproxy(self.arguments().iter().map(String::as_str))
+        let mut command = Command::new(self.executable.clone().unwrap_or_else(executable));
+        command.args(self.arguments()).env_remove("RUST_LOG");
+        command
     }
 
     /// What stands behind the program's name.

@@ -21,6 +21,7 @@ mod modes_udp;
 mod namespaces;
 mod refused;
 mod relay;
+mod reload;
 mod resources;
 mod scale;
 mod selfcheck;
