@@ -10,6 +10,7 @@ mod daemon;
 mod escape;
 mod exit;
 mod hex;
+mod jail;
 mod log;
 mod loopback;
 mod namespace;
@@ -61,6 +62,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Decode(args)) => commands::decode::run(&args),
         Some(Command::Encode(args)) => commands::encode::run(&args),
         Some(Command::Demo) => commands::demo::run(),
+        Some(Command::JailProbe(args)) => commands::jail_probe::run(&args),
     }
 }
 
