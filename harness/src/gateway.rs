@@ -242,6 +242,17 @@ impl Flags {
         self.start_command(&mut wrapped)
     }
 
+    /// The same as another command of the program, whose own arguments come first.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    #[track_caller]
+    pub fn start_as(&self, arguments: &[&str]) -> Gateway {
+        let flags = self.arguments();
+        self.start_command(&mut mmproxy(arguments.iter().copied().chain(flags.iter().map(String::as_str))))
+    }
+
     #[track_caller]
     fn start_command(&self, command: &mut Command) -> Gateway {
         let program = Program::start(&self.namespace, command);

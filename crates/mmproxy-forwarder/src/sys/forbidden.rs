@@ -91,7 +91,7 @@ fn call(number: c_long, arguments: [c_long; 5]) -> io::Result<c_long> {
     // SAFETY: all callers are above: the pointers among the arguments lead to arrays of theirs with the length or the
     // layout that the call expects, and none of these calls writes to anything but those arrays. They are of integers,
     // and read by nobody afterwards.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e, 0) };
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, NOTHING) };
     Ok(Errno::result(result)?)
 }
 
@@ -107,9 +107,10 @@ fn close(descriptor: c_long) -> io::Result<()> {
 }
 
 fn process_in_namespace() -> io::Result<()> {
+    let flags = c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD);
     // SAFETY: without CLONE_VM the child has a copy of everything, as after fork(2), and returns here on a copy of this
     // stack; the other arguments are not used with these flags.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD, 0, 0, 0, 0) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, NOTHING, NOTHING, NOTHING, NOTHING) };
     if pid == 0 {
         // SAFETY: ends the child without running anything of the parent's, so that it does not matter what other
         // threads held when it was made.
@@ -134,6 +135,9 @@ fn unmap(page: *mut c_void) {
     // SAFETY: `page` was mapped here with this length, and nobody has a reference to it.
     unsafe { libc::munmap(page, PAGE) };
 }
+
+/// An argument that is not used: of full width, because syscall(2) passes on whatever the register has.
+const NOTHING: c_long = 0;
 
 /// Enough for any page; the kernel rounds up.
 const PAGE: usize = 4096;

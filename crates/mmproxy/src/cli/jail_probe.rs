@@ -45,8 +45,6 @@ pub(crate) enum ProbeAction {
 /// Things to try. The first ones a worker needs, the others it must not be able to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Attempt {
-    /// Says that it is ready and waits for the end of its input
-    Wait,
     Threads,
     Timers,
     OwnAddresses,

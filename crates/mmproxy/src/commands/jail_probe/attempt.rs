@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -44,10 +44,6 @@ pub(super) fn prepare(what: Attempt, to: SocketAddr) -> io::Result<Prepared> {
 
 fn attempt(what: Attempt, to: SocketAddr) -> io::Result<()> {
     match what {
-        Attempt::Wait => {
-            println!("waiting");
-            io::stdin().read_to_end(&mut Vec::new()).map(drop)
-        }
         Attempt::Threads => threads(),
         Attempt::Timers => timers(),
         Attempt::OwnAddresses => OwnAddresses::of_this_host().map(drop),
