@@ -17,10 +17,11 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::capabilities::lending;
 pub(crate) use self::error::JailError;
 pub(crate) use self::identity::{UserSpec, UserUnknown};
 pub(crate) use self::report::{Available, Confined};
-pub(crate) use self::seccomp::listed;
+pub(crate) use self::seccomp::{listed, refuse_capset};
 
 /// What a worker needs and may do; everything else is taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,6 +21,14 @@ pub(crate) struct JailProbeArgs {
     #[arg(long)]
     pub(crate) datagrams: bool,
 
+    /// Start itself anew as a keeper starts a worker, and do it there
+    #[arg(long)]
+    pub(crate) as_keeper: bool,
+
+    /// Refuse capset(2) first, as systemd's filter for services does
+    #[arg(long)]
+    pub(crate) refuse_capset: bool,
+
     #[command(subcommand)]
     pub(crate) action: ProbeAction,
 }

@@ -4,15 +4,23 @@
 mod attempt;
 mod serve;
 
+use std::env;
 use std::io;
+use std::process::Command;
 
 use crate::cli::{JailProbeArgs, ProbeAction};
 use crate::exit::{Exit, Failure};
-use crate::jail::{Available, Confined, Confinement, ConnectPorts, confine, listed};
+use crate::jail::{Available, Confined, Confinement, ConnectPorts, confine, lending, listed, refuse_capset};
 
 /// Exit status 0 if what was tried worked, 77 if it was refused, with the error's name on standard output. A system call
 /// that is on no list ends the process before that.
 pub(crate) fn run(args: &JailProbeArgs) -> Result<Exit, Failure> {
+    if args.refuse_capset && !args.as_keeper {
+        refuse_capset().map_err(|error| Failure::new(Exit::Software, error))?;
+    }
+    if args.as_keeper {
+        return start_anew().map_err(|error| Failure::new(Exit::Software, error));
+    }
     match &args.action {
         ProbeAction::Try { what, to } => {
             // What takes a file has to be had before.
@@ -32,6 +40,14 @@ pub(crate) fn run(args: &JailProbeArgs) -> Result<Exit, Failure> {
         }
         ProbeAction::Serve(flags) => serve::run(flags, || enter(args)),
     }
+}
+
+/// The same command line in a process of its own, which gets what a worker gets.
+fn start_anew() -> io::Result<Exit> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(env::args_os().skip(1).filter(|argument| argument != "--as-keeper"));
+    let status = lending(false, false, || command.status())?;
+    Ok(if status.success() { Exit::Ok } else { Exit::NoPermission })
 }
 
 fn enter(args: &JailProbeArgs) -> Result<(), Failure> {

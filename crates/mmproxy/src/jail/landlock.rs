@@ -131,22 +131,20 @@ mod tests {
 
     #[test]
     fn inside_no_file_opens_and_connections_go_to_the_listed_ports_alone() {
-        let [listed, other] = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-        let (listed, other) = (port(&listed), port(&other));
-        // Both listeners are gone, so what is let through is refused by nobody being there.
-        let connect = |port| TcpStream::connect(("127.0.0.1", port)).unwrap_err().kind();
-        let (restricted, file, allowed, denied) =
-            inside(&ConnectPorts::Only(vec![listed..=listed]), |restricted| {
-                (restricted, File::open("/proc/self/status").map(drop), connect(listed), connect(other))
-            });
+        let listeners = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [listed, other] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let only = ConnectPorts::Only(vec![listed.port()..=listed.port()]);
+        let (restricted, file, allowed, denied) = inside(&only, |restricted| {
+            let connect = |address| TcpStream::connect(address).map(drop);
+            (restricted, File::open("/proc/self/status").map(drop), connect(listed), connect(other))
+        });
         assert_eq!(restricted.abi, available());
         if restricted.files {
             assert_eq!(file.unwrap_err().kind(), ErrorKind::PermissionDenied);
         }
-        assert_eq!(allowed, ErrorKind::ConnectionRefused);
+        allowed.unwrap();
         if restricted.ports {
-            assert_eq!(denied, ErrorKind::PermissionDenied);
+            assert_eq!(denied.unwrap_err().kind(), ErrorKind::PermissionDenied);
         }
     }
 

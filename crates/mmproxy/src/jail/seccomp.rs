@@ -87,6 +87,11 @@ pub(crate) fn listed() -> (BTreeMap<&'static str, bool>, Vec<&'static str>) {
     (allowed, calls::files().chain(calls::UNKNOWN).map(|call| call.name()).collect())
 }
 
+/// Lets nobody change capabilities from now on, as a service manager may: for the tests.
+pub(crate) fn refuse_capset() -> Result<(), SeccompError> {
+    Ok(apply_filter_all_threads(&failing([calls::CAPSET].into_iter(), libc::EPERM)?)?)
+}
+
 /// Everything that does not end the process, files apart.
 fn list(datagrams: bool) -> impl Iterator<Item = Call> {
     let datagrams = datagrams.then(calls::for_datagrams).into_iter().flatten();

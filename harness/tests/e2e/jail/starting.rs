@@ -93,6 +93,28 @@ fn an_ordinary_user_with_ambient_capabilities_keeps_itself_and_one_of_them() {
 }
 
 #[test]
+fn where_nobody_may_change_capabilities_a_worker_starts_with_the_one_it_keeps() {
+    isolated(|| {
+        let here = Namespace::new("here");
+        if !machine_root() {
+            println!("NOT SHOWN: there is one user in this namespace; run this test as root");
+            return;
+        }
+        // As systemd starts a service with DynamicUser=, AmbientCapabilities= and a filter without @privileged.
+        let service = ["--reuid", "4711", "--regid", "4711", "--clear-groups"];
+        let ambient =
+            ["--inh-caps=-all,+net_raw,+net_admin", "--ambient-caps=-all,+net_raw,+net_admin", "--"];
+        let service = [service.as_slice(), &ambient].concat();
+        let started = probe(&["--as-keeper", "--refuse-capset"], &["try", "threads"]);
+        let finished = under(&here, "setpriv", &service, &started).expect_code(0);
+        finished.expect_text(&["confined: user 4711 group 4711, CAP_NET_RAW, no_new_privs", "worked"]);
+        // Without the keeper's care it would have one too many, and says so.
+        let alone = probe(&["--refuse-capset"], &["try", "threads"]);
+        under(&here, "setpriv", &service, &alone).expect_code(77).expect_text(&["cannot drop capabilities"]);
+    });
+}
+
+#[test]
 fn in_a_user_namespace_without_nobody_the_user_is_kept_and_that_is_said() {
     isolated(|| {
         let here = Namespace::new("here");

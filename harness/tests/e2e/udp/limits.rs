@@ -70,12 +70,14 @@ fn one_network_of_clients_has_no_more_than_its_share() {
             flags.with(["--udp-max-flows", "64", "--udp-max-flows-per-network", "4", "--workers", "1"])
         });
         let balancer = scene.balancer();
-        let before = descriptors(&scene);
-        for number in 0..40 {
-            let client = SocketAddr::from(([192, 0, 2, 100 + number], 4711));
-            scene.serves(&balancer, client, b"question");
-        }
-        assert!(descriptors(&scene) <= before + 4);
+        let serve = |number: u8| {
+            scene.serves(&balancer, SocketAddr::from(([192, 0, 2, 100 + number], 4711)), b"question")
+        };
+        // With the first flow, because a worker may still open what it needs when the gateway says that it listens.
+        serve(0);
+        let one = descriptors(&scene);
+        (1..40).for_each(serve);
+        assert!(descriptors(&scene) <= one + 3);
         scene.gateway.stop().expect_text(&["flows_evicted=36"]);
     });
 }

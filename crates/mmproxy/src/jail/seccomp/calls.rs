@@ -64,6 +64,9 @@ pub(super) fn files() -> impl Iterator<Item = Call> {
 /// filter can see them. C libraries then start a thread with `clone`, whose flags are an argument.
 pub(super) const UNKNOWN: [Call; 1] = always![SYS_clone3];
 
+/// What a service manager may refuse before a worker starts; see [`refuse_capset`](super::refuse_capset).
+pub(super) const CAPSET: Call = Call { name: "SYS_capset", number: libc::SYS_capset, rules: &[] };
+
 const ALWAYS: &[Call] = &always![
     // Bytes: connections, pipes, the log, the keeper.
     SYS_read,
