@@ -3,9 +3,11 @@
 //! `mmproxy jail-probe` confines itself as a worker does. It then tries one thing and says how that went, or is a gateway.
 
 mod forbidden;
+mod service;
 mod serving;
 mod starting;
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
@@ -61,4 +63,10 @@ fn attempt(namespace: &Namespace, flags: &[&str], what: &[&str]) -> Outcome {
 fn field(text: &str, name: &str) -> String {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_else(|| panic!("no {name} in:\n{text}")).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether user 0 here is the machine's, so that there are other users to become.
+fn machine_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").expect("proc is mounted");
+    map.split_whitespace().eq(["0", "0", "4294967295"])
 }

@@ -10,7 +10,7 @@ use harness::{
     isolated, mmproxy, run,
 };
 
-use super::{Outcome, SIGABRT, attempt, field, probe};
+use super::{Outcome, SIGABRT, attempt, field, machine_root, probe};
 use crate::support::{both_ways_at_once, client, frontend, header, noise, talk};
 
 #[test]
@@ -145,12 +145,6 @@ fn a_serving_worker_has_one_capability_no_groups_no_dumps_and_a_filter_on_every_
 /// Bit 13, as /proc shows it.
 const NET_RAW: &str = "0000000000002000";
 const NONE: &str = "0000000000000000";
-
-/// Whether user 0 here is the machine's, so that `nobody` is a user too.
-fn machine_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").expect("proc is mounted");
-    map.split_whitespace().eq(["0", "0", "4294967295"])
-}
 
 #[test]
 fn a_hundred_thousand_malformed_connections_make_no_worker_leave_its_list() {

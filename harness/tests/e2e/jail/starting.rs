@@ -1,12 +1,11 @@
 //! Whoever starts a worker, it ends up with no more than it needs; or it says what is in the way.
 
-use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use harness::{Finished, Namespace, isolated, run};
 
-use super::{SIGSYS, probe};
-use std::os::unix::process::ExitStatusExt;
+use super::{SIGSYS, machine_root, probe};
 
 /// `command` started by `program`, which takes it as its last arguments.
 #[track_caller]
@@ -156,9 +155,4 @@ fn a_user_that_is_not_there_is_a_mistake_in_the_configuration() {
         let finished = run(&here, &mut probe(&["--user", "no-such-user"], &["try", "threads"]), b"");
         finished.expect_code(78).expect_text(&["there is no user \"no-such-user\""]);
     });
-}
-
-fn machine_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").expect("proc is mounted");
-    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
