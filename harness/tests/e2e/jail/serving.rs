@@ -180,7 +180,7 @@ const SENDERS: usize = 4;
 
 /// Bytes that no header begins with, or that end one in the wrong way; each number has its own.
 fn malformed(number: usize) -> Vec<u8> {
-    let mut bytes = header(if number % 2 == 0 { Version::V1 } else { Version::V2 }, Family::V4);
+    let mut bytes = header(if number.is_multiple_of(2) { Version::V1 } else { Version::V2 }, Family::V4);
     let noise = noise(number as u64 + 1, 64);
     // A position in the signature, and another byte there.
     let at = usize::from(noise[0]) % 5;

@@ -71,7 +71,7 @@ fn one_network_of_clients_has_no_more_than_its_share() {
         });
         let balancer = scene.balancer();
         let serve = |number: u8| {
-            scene.serves(&balancer, SocketAddr::from(([192, 0, 2, 100 + number], 4711)), b"question")
+            scene.serves(&balancer, SocketAddr::from(([192, 0, 2, 100 + number], 4711)), b"question");
         };
         // With the first flow, because a worker may still open what it needs when the gateway says that it listens.
         serve(0);

@@ -24,25 +24,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::cli::Attempt;
 use crate::runtime;
 
-/// An attempt that is ready to be made.
-type Prepared = Box<dyn FnOnce() -> io::Result<()>>;
-
-/// Gets what takes a file, before there is none to be had.
+/// Gets what takes a file, before there is none to be had; what it returns makes the attempt.
 ///
 /// # Errors
 ///
-/// It is not to be had outside either.
-pub(super) fn prepare(what: Attempt, to: SocketAddr) -> io::Result<Prepared> {
-    Ok(match what {
-        Attempt::Setns => {
-            let namespace = File::open("/proc/self/ns/net")?;
-            Box::new(move || Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?))
-        }
-        _ => Box::new(move || attempt(what, to)),
-    })
+/// /proc is not mounted.
+pub(super) fn prepare(what: Attempt, to: SocketAddr) -> io::Result<impl FnOnce() -> io::Result<()>> {
+    let namespace = File::open("/proc/self/ns/net")?;
+    Ok(move || attempt(what, to, &namespace))
 }
 
-fn attempt(what: Attempt, to: SocketAddr) -> io::Result<()> {
+/// `to` is for those that connect, `namespace` for the one that enters one.
+fn attempt(what: Attempt, to: SocketAddr, namespace: &File) -> io::Result<()> {
     match what {
         Attempt::Threads => threads(),
         Attempt::Timers => timers(),
@@ -72,6 +65,7 @@ fn attempt(what: Attempt, to: SocketAddr) -> io::Result<()> {
         Attempt::OpenFile => File::open("/etc/passwd").map(drop),
         Attempt::Ptrace => Ok(ptrace::traceme()?),
         Attempt::RaiseLimit => Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0)?),
+        Attempt::Setns => Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?),
         Attempt::Setuid => Ok(setuid(Uid::from_raw(0))?),
         Attempt::UnixConnect => UnixStream::connect("/run/nobody-listens-here").map(drop),
         Attempt::Unshare => Ok(unshare(CloneFlags::CLONE_NEWUSER)?),
@@ -92,8 +86,6 @@ fn attempt(what: Attempt, to: SocketAddr) -> io::Result<()> {
         Attempt::UserFaults => Forbidden::UserFaults.attempt(),
         Attempt::WritableCode => Forbidden::WritableCode.attempt(),
         Attempt::WrittenCode => Forbidden::WrittenCode.attempt(),
-
-        Attempt::Setns => unreachable!("prepared above"),
     }
 }
 
