@@ -51,6 +51,7 @@ PROGRAMS=(
     'unshare util-linux'        # ci/readme.sh runs the README's blocks in a namespace
     'runuser util-linux'        # the demo as an ordinary user
     'setpriv util-linux'        # tests without a capability
+    'systemd-analyze systemd'   # ci/systemd.sh; nothing is started
     'shellcheck shellcheck'     # ci/scripts.sh
 )
 

@@ -11,6 +11,7 @@ mod descriptors;
 mod escape;
 mod exit;
 mod hex;
+mod jail;
 mod keeper;
 mod log;
 mod loopback;
@@ -65,6 +66,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Encode(args)) => commands::encode::run(&args),
         Some(Command::Demo) => commands::demo::run(),
         Some(Command::Worker) => worker::main(),
+        Some(Command::JailProbe(args)) => commands::jail_probe::run(&args),
     }
 }
 

@@ -7,10 +7,10 @@ use std::num::NonZeroUsize;
 
 use mmproxy_forwarder::{Targets, TargetsInvalid};
 
-use crate::cli::{RunArgs, SourceArg, SourcePortArg, TargetArgs};
+use crate::cli::{RunArgs, SandboxArgs, SourceArg, SourcePortArg, TargetArgs};
 use crate::exit::{Exit, Failure};
 use crate::log::Verbosity;
-use crate::spec::{Global, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec};
+use crate::spec::{Global, JailSpec, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec};
 use crate::worker::available_cores;
 
 /// Turns the flags into what they mean, or tells every mistake in them at once.
@@ -58,6 +58,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Spec, Failure> {
             workers: workers.unwrap_or_else(available_cores),
             drain: args.drain,
             verbosity: Verbosity::of(args.quiet, args.verbose),
+            jail: jail(&args.jail)?,
         },
         services: vec![service],
     })
@@ -65,6 +66,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<Spec, Failure> {
 
 /// Name of the one service that flags describe.
 pub(crate) const DEFAULT: &str = "default";
+
+fn jail(args: &SandboxArgs) -> Result<JailSpec, Failure> {
+    let user =
+        args.user().map_err(|error| Failure::new(Exit::Config, error).hint("--user keep changes no user"))?;
+    Ok(JailSpec {
+        user,
+        sandbox: args.sandbox(),
+        may_lack: args.may_lack(),
+        keep_net_admin: args.keep_net_admin,
+    })
+}
 
 fn targets_spec(args: &RunArgs) -> Result<TargetsSpec, Failure> {
     let TargetArgs { target_v4: v4, target_v6: v6 } = args.targets;

@@ -13,7 +13,7 @@ use super::values::{
     Limit, Probing, Routing, SourceArg, SourceKind, SourcePortArg, address, duration, keepalive, limit,
     target_v4, target_v6,
 };
-use super::{ReturnPathArgs, TproxyArgs, UdpArgs};
+use super::{ReturnPathArgs, SandboxArgs, TproxyArgs, UdpArgs};
 use crate::target_netns::TargetNetnsArgs;
 
 /// The gateway: the original mmproxy's flags and a few more.
@@ -137,6 +137,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) udp: UdpArgs,
+
+    #[command(flatten)]
+    pub(crate) jail: SandboxArgs,
 
     /// Print only what is wrong and the addresses listened on
     #[arg(short, long, conflicts_with = "verbose")]
