@@ -4,4 +4,5 @@
 
 pub(crate) mod datagram;
 pub(crate) mod queue;
+pub(crate) mod tcp_info;
 pub(crate) mod watch;
