@@ -90,6 +90,11 @@ same_labels 'close reasons' report.rs
 same_labels 'drop reasons' udp/drops.rs
 same_labels 'flow ends' udp/report.rs
 
+metrics() {
+    sed '/^#\[cfg(test)\]/,$d' crates/mmproxy/src/metrics/render.rs | grep -oE '"mmproxy_[a-z_]+"' | tr -d '"' | sort -u
+}
+same 'metrics' "$(cells metrics | grep -oE '`[a-z_]+`' | tr -d '`' | sort -u)" "$(metrics)"
+
 statuses() {
     sed -nE 's/^    [A-Z][A-Za-z]+ = ([0-9]+),$/\1/p' crates/mmproxy/src/exit.rs | sort -u
 }

@@ -110,10 +110,10 @@ impl UdpGateway {
         })
     }
 
-    /// Flows that live, in no order.
-    pub async fn flows(&self) -> Vec<LiveSession> {
+    /// Flows that live, `at_most` so many of each listener, in no order.
+    pub async fn flows(&self, at_most: usize) -> Vec<LiveSession> {
         let (tell, mut told) = mpsc::unbounded_channel();
-        self.ask(&Order::Tell(tell));
+        self.ask(&Order::Tell(tell), at_most);
         let mut flows = Vec::new();
         while let Some(flow) = told.recv().await {
             flows.push(flow);
@@ -124,7 +124,7 @@ impl UdpGateway {
     /// Closes the flows that are meant, and returns which they were.
     pub async fn close_flows(&self, which: Which) -> Vec<SessionId> {
         let (tell, mut told) = mpsc::unbounded_channel();
-        self.ask(&Order::End(which, tell));
+        self.ask(&Order::End(which, tell), usize::MAX);
         let mut closed = Vec::new();
         while let Some(id) = told.recv().await {
             closed.push(id);
@@ -132,12 +132,12 @@ impl UdpGateway {
         closed
     }
 
-    fn ask(&self, order: &Order) {
+    fn ask(&self, order: &Order, at_most: usize) {
         let mut serving = self.shared.serving.lock().unwrap_or_else(PoisonError::into_inner);
         // A worker that ends while it is asked drops the orders with its end of the channel.
         serving.retain(|(orders, bell)| match orders.upgrade() {
             Some(orders) => {
-                orders.ask(order.clone());
+                orders.ask(order.clone(), at_most);
                 bell.ring();
                 true
             }

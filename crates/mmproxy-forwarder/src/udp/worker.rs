@@ -38,7 +38,7 @@ pub(crate) struct Worker<'a> {
 pub(crate) struct Orders {
     phase: AtomicU8,
     /// What its flows are asked.
-    asked: Mutex<Vec<Order>>,
+    asked: Mutex<Vec<(Order, usize)>>,
 }
 
 impl Orders {
@@ -56,12 +56,12 @@ impl Orders {
         self.phase.load(Ordering::Acquire)
     }
 
-    /// Asks every flow.
-    pub(crate) fn ask(&self, order: Order) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+    /// Asks `at_most` so many flows.
+    pub(crate) fn ask(&self, order: Order, at_most: usize) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((order, at_most));
     }
 
-    fn asked(&self) -> Vec<Order> {
+    fn asked(&self) -> Vec<(Order, usize)> {
         std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -141,8 +141,8 @@ impl<'a> Worker<'a> {
         self.flush();
         if letters {
             self.letters(now);
-            for order in orders.asked() {
-                self.hear(&order);
+            for (order, at_most) in orders.asked() {
+                self.hear(&order, at_most);
             }
         }
         let received = if arrivals { self.arrivals(now) } else { Ok(()) };
@@ -182,10 +182,10 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Lets every flow do what it was asked from outside.
+    /// Lets flows do what they were asked from outside.
     #[cold]
-    fn hear(&mut self, order: &Order) {
-        let ids: Vec<FlowId> = self.core.table().ids().collect();
+    fn hear(&mut self, order: &Order, at_most: usize) {
+        let ids: Vec<FlowId> = self.core.table().ids().take(at_most).collect();
         for id in ids {
             let Some(flow) = self.core.table().get(id) else { continue };
             match order {

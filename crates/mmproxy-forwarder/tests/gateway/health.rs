@@ -20,9 +20,7 @@ fn check(rig: &Rig) -> TcpStream {
 
 #[test]
 fn an_answered_check_ends_in_order_while_the_target_is_up_and_is_reset_when_it_is_down() {
-    let health = TargetHealth::new();
-    let shared = health.clone();
-    let rig = Rig::with(|config| config.health_checks(HealthChecks::Answer, shared));
+    let rig = Rig::with(with(HealthChecks::Answer));
     let mut peer = check(&rig);
     assert_eq!(read_to_end(&mut peer), (Vec::new(), End::Fin));
     drop(peer);

@@ -18,6 +18,7 @@ use super::process::{Ended, Process, WorkerId};
 use super::shift::Shift;
 use super::source::Source;
 use super::stop::Stop;
+use super::tally::Tally;
 use crate::channel::{Addresses, Order, Report};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -51,6 +52,7 @@ pub(crate) struct Supervisor<'a> {
     host: Option<Addresses>,
     /// Workers that owe an answer, and since when.
     unanswered: BTreeMap<WorkerId, Instant>,
+    tally: Tally,
 }
 
 impl<'a> Supervisor<'a> {
@@ -63,6 +65,8 @@ impl<'a> Supervisor<'a> {
         shift: Shift,
     ) -> Self {
         let current = shift.generation;
+        let mut tally = Tally::new();
+        tally.watch(shift.return_path.clone());
         Self {
             source,
             console,
@@ -82,6 +86,7 @@ impl<'a> Supervisor<'a> {
             fatal: None,
             host: None,
             unanswered: BTreeMap::new(),
+            tally,
         }
     }
 
@@ -146,6 +151,11 @@ impl<'a> Supervisor<'a> {
                 let actions = self.crew.failed(id, failure);
                 self.act_all(actions).await;
             }
+            Event::Said(id, Report::Counted(snapshot)) => {
+                self.tally.counted(id, *snapshot);
+                // Whoever answers by the admin address knows of the others as soon as it has told of itself.
+                self.tell(id, Order::Others(Box::new(self.tally.beside(id))));
+            }
             Event::Said(id, Report::Pong) => drop(self.unanswered.remove(&id)),
             Event::Ended(id, how) => self.ended(id, how).await,
             Event::Entered(generation, name, place) => self.entered(generation, &name, place).await,
@@ -156,6 +166,7 @@ impl<'a> Supervisor<'a> {
     async fn ended(&mut self, id: WorkerId, how: Ended) {
         self.processes.remove(&id);
         self.unanswered.remove(&id);
+        self.tally.ended(id);
         let failure =
             || Failure::new(Exit::Software, format!("worker {id} ended before it was ready: {how}"));
         let actions = self.crew.ended(id, how, failure);
@@ -217,6 +228,7 @@ impl<'a> Supervisor<'a> {
                 self.again(generation, group);
             }
             Action::Lost(generation, group, how) => {
+                self.tally.lost();
                 if self.stopping.is_none() {
                     error!(%how, "a worker ended: its sessions are lost, another one is started");
                     self.again(generation, group);
@@ -343,6 +355,8 @@ impl<'a> Supervisor<'a> {
 
     async fn reloaded(&mut self, generation: Generation) {
         self.current = generation;
+        self.tally.reloaded(true);
+        self.tally.watch(self.shifts[&generation].return_path.clone());
         self.due.clear();
         self.backoff.clear();
         info!("reloaded");
@@ -355,6 +369,7 @@ impl<'a> Supervisor<'a> {
         for line in failure.to_string().lines() {
             error!("{line}");
         }
+        self.tally.reloaded(false);
         error!("not reloaded: what was served before is served on");
         // Its workers, if there are any, are on their way out; what they need goes with the last of them.
         if let Some(shift) = self.shifts.remove(&generation) {
