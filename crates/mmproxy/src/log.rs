@@ -377,7 +377,7 @@ mod tests {
         String::from_utf8(bytes).expect("a log is text")
     }
 
-    /// A header of 192.0.2.7 that tells `text` wherever there is room for text.
+    /// A header that tells `text` wherever there is room for text, of a client that is refused: nothing is connected to.
     fn header(text: &[u8]) -> Vec<u8> {
         let tlv = |kind: u8, value: &[u8]| {
             let length = u16::try_from(value.len()).unwrap().to_be_bytes();
@@ -386,7 +386,7 @@ mod tests {
         let ssl = [&[7, 0, 0, 0, 0][..], &tlv(0x21, text), &tlv(0x22, text), &tlv(0x23, text)].concat();
         let aws = [&[1], text].concat();
         let tlvs = [tlv(1, text), tlv(2, text), tlv(5, text), tlv(0xea, &aws), tlv(0x20, &ssl)].concat();
-        let addresses = [192, 0, 2, 7, 198, 51, 100, 1, 0x12, 0x67, 0x01, 0xbb];
+        let addresses = [127, 0, 0, 9, 198, 51, 100, 1, 0x12, 0x67, 0x01, 0xbb];
         let length = u16::try_from(addresses.len() + tlvs.len()).unwrap().to_be_bytes();
         [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &length[..], &addresses, &tlvs].concat()
     }
@@ -436,7 +436,7 @@ mod tests {
             ("aws_vpc_endpoint", "example.org"),
             ("tls_version", "example.org"),
             ("tls_client_cn", "example.org"),
-            ("client", "192.0.2.7:4711"),
+            ("client", "127.0.0.9:4711"),
             ("header", "v2"),
             ("service", "a name"),
         ] {
