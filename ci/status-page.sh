@@ -68,7 +68,7 @@ answers() { exec 5<>/dev/tcp/127.0.0.1/"$1" && exec 5>&-; }
 until_so 'the target' answers 8022
 "$mmproxy" --allow 127.0.0.0/8 --allow-source loopback -l 127.0.0.1:2222 -4 127.0.0.1:8022 --admin 127.0.0.1:9100 >"$scratch/log" 2>&1 &
 until_so 'the gateway' answers 9100
-until_so 'the target to be seen' has /readyz '[+] target 127.0.0.1:8022'
+until_so 'the target to be seen' has /readyz 'ok: target 127.0.0.1:8022'
 
 # Clients, some of which stay, and strangers without a header; for as long as the charts need two points and more.
 for round in 1 2 3; do

@@ -118,11 +118,11 @@ fn ready_means_that_the_target_answers_and_the_return_path_is_there() {
                 (answer.starts_with(wanted) && answer.contains(because)).then_some(())
             });
         };
-        ready("HTTP/1.1 200 ", "[+] the return path is intact");
-        ready("HTTP/1.1 200 ", "[+] target 127.0.0.1");
+        ready("HTTP/1.1 200 ", "ok: the return path is intact");
+        ready("HTTP/1.1 200 ", "ok: target 127.0.0.1");
         run(&scene.net.gateway, Command::new("ip").args(["route", "flush", "table", "100"]), b"")
             .expect_code(0);
-        ready("HTTP/1.1 503 ", "[!] not so: the return path is intact");
+        ready("HTTP/1.1 503 ", "not so: the return path is intact");
         assert!(get(&scene, "/healthz").starts_with("HTTP/1.1 200 "));
         let Scene { target, net, gateway, balancer, .. } = scene;
         drop(target);

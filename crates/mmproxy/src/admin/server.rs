@@ -126,7 +126,7 @@ impl Desk {
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let mut text = String::from(if ready { "ready\n" } else { "not ready\n" });
         for check in checks {
-            text.push_str(if check.holds { "[+] " } else { "[!] not so: " });
+            text.push_str(if check.holds { "ok: " } else { "not so: " });
             text.push_str(&check.what);
             text.push('\n');
         }
@@ -273,7 +273,7 @@ mod tests {
             let answer = get(address, "/readyz");
             assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
             assert!(
-                answer.ends_with("not ready\n[!] not so: target 127.0.0.1:22 of service ssh is reachable\n")
+                answer.ends_with("not ready\nnot so: target 127.0.0.1:22 of service ssh is reachable\n")
             );
             assert!(get(address, "/healthz").starts_with("HTTP/1.1 200 "));
         });
