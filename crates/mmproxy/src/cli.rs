@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod admin;
 mod jail_probe;
 mod routing;
 mod run;
@@ -10,6 +11,7 @@ mod tools;
 mod udp;
 mod values;
 
+pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};

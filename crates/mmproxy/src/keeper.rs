@@ -16,6 +16,7 @@ mod sockets;
 mod source;
 mod stop;
 mod supervisor;
+mod tally;
 
 use self::event::{Events, Generation};
 use self::shift::Shift;
@@ -35,7 +36,7 @@ pub(crate) use self::stop::Until;
 
 /// `mmproxy` without a command: runs until SIGTERM or SIGINT.
 pub(crate) fn main(args: RunArgs) -> Result<Exit, Failure> {
-    log::start(Verbosity::of(args.quiet, args.verbose));
+    log::start(Verbosity::of(args.quiet, args.verbose), args.eyes.log_format)?;
     let mut console = Console::stdout(args.quiet);
     run(&Source::Flags(Box::new(args)), &mut console, Until::Signalled)?;
     Ok(Exit::Ok)

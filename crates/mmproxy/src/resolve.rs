@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 
 use mmproxy_forwarder::{Targets, TargetsInvalid};
 
-use crate::cli::{RunArgs, SandboxArgs, SourceArg, SourcePortArg, TargetArgs};
+use crate::cli::{HealthCheckArg, ProtocolArg, RunArgs, SandboxArgs, SourceArg, SourcePortArg, TargetArgs};
 use crate::exit::{Exit, Failure};
 use crate::log::Verbosity;
 use crate::spec::{Global, JailSpec, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec};
@@ -18,6 +18,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<Spec, Failure> {
     let udp = udp::spec(args)?;
     let allowed = allowed::networks(args)?;
     let targets = targets_spec(args)?;
+    if args.health_checks == HealthCheckArg::Answer && args.path.protocol == ProtocolArg::Udp {
+        let wrong = "--health-checks answer answers connections, and -p udp has none";
+        return Err(Failure::new(Exit::Usage, wrong).hint("let datagrams pass, or refuse them"));
+    }
     let service = ServiceSpec {
         name: DEFAULT.to_owned(),
         protocol: args.path.protocol,
@@ -42,6 +46,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Spec, Failure> {
             table: args.path.table,
             priority: args.path.priority,
         },
+        health_checks: args.health_checks,
         timeouts: Timeouts {
             header: args.header_timeout,
             connect: args.connect_timeout,
@@ -59,6 +64,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<Spec, Failure> {
             drain: args.drain,
             verbosity: Verbosity::of(args.quiet, args.verbose),
             jail: jail(&args.jail)?,
+            log_format: args.eyes.log_format,
+            admin: args.eyes.admin,
         },
         services: vec![service],
     })

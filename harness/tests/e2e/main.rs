@@ -8,6 +8,7 @@ mod commands;
 mod datagrams;
 mod demo;
 mod exits;
+mod eyes;
 mod ground;
 mod header;
 mod hops;
