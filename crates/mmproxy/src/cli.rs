@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod admin;
+mod control;
 mod jail_probe;
 mod routing;
 mod run;
@@ -12,6 +13,7 @@ mod udp;
 mod values;
 
 pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
+pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
@@ -51,6 +53,16 @@ pub(crate) enum Command {
     Decode(DecodeArgs),
     /// Write a header's bytes to standard output
     Encode(EncodeArgs),
+    /// Show how a running mmproxy is
+    Status(StatusArgs),
+    /// List the sessions of a running mmproxy
+    Sessions(SessionsArgs),
+    /// End sessions of a running mmproxy
+    Kill(KillArgs),
+    /// Show each step of some clients' sessions as it happens
+    Trace(TraceArgs),
+    /// Have a running mmproxy read everything again
+    Reload(ReloadArgs),
     /// Show the whole thing working in a private network namespace, without root
     Demo,
     /// Serve for the keeper that started it

@@ -4,12 +4,15 @@
 
 mod announce;
 mod backoff;
+mod control;
 mod crew;
 mod elsewhere;
 mod event;
 mod ground;
+mod inquiry;
 mod notify;
 mod process;
+mod questions;
 mod service;
 mod shift;
 mod sockets;

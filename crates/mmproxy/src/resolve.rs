@@ -66,6 +66,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Spec, Failure> {
             jail: jail(&args.jail)?,
             log_format: args.eyes.log_format,
             admin: args.eyes.admin,
+            control: args.control.clone(),
         },
         services: vec![service],
     })

@@ -7,6 +7,7 @@ mod text;
 
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -43,6 +44,8 @@ pub(crate) struct Global {
     pub(crate) log_format: Option<LogFormat>,
     /// Where metrics and the status page are served.
     pub(crate) admin: Option<SocketAddr>,
+    /// The control socket.
+    pub(crate) control: Option<PathBuf>,
     pub(crate) jail: JailSpec,
 }
 

@@ -5,6 +5,7 @@
 mod allowlist;
 mod collisions;
 mod commands;
+mod control;
 mod datagrams;
 mod demo;
 mod exits;

@@ -151,6 +151,11 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) eyes: EyesArgs,
 
+    /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `reload` and the like find this one: a Unix socket, for the
+    /// user that starts it alone
+    #[arg(long, value_name = "PATH", help_heading = "What it tells")]
+    pub(crate) control: Option<PathBuf>,
+
     /// Print only what is wrong and the addresses listened on
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,

@@ -115,6 +115,11 @@ impl Serving {
         self.eyes.own()
     }
 
+    /// Who can tell of it.
+    pub(super) fn eyes(&self) -> Arc<Eyes> {
+        Arc::clone(&self.eyes)
+    }
+
     /// What others have counted.
     pub(super) fn note_others(&self, others: Snapshot) {
         self.eyes.note_others(others);
