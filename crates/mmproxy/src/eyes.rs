@@ -32,8 +32,8 @@ pub(crate) struct ReturnPathState(AtomicU8);
 
 impl Eyes {
     /// Of the process that metrics call `name`.
-    pub(crate) fn new(services: Vec<Watch>, name: String, threads: usize) -> Self {
-        Self { services, name, process: Process::new(), threads, others: Mutex::default() }
+    pub(crate) fn new(services: Vec<Watch>, name: String, threads: usize, process: Process) -> Self {
+        Self { services, name, process, threads, others: Mutex::default() }
     }
 
     /// What this process has counted.

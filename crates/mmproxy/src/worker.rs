@@ -25,6 +25,7 @@ use crate::descriptors;
 use crate::exit::{Exit, Failure};
 use crate::jail::confine;
 use crate::log;
+use crate::metrics::Process;
 use crate::runtime;
 use crate::spec::Budget;
 
@@ -56,13 +57,15 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
     };
     let global = &assignment.spec.global;
     log::start(global.verbosity, global.log_format)?;
+    // Opens what it reads later: this comes before a worker locks itself in.
+    let process = Process::new();
     let surroundings = Surroundings::of(&assignment);
     let budget = Budget::within(&assignment.spec, descriptors::limit());
     let prepared = Sockets::inherited(&assignment, budget).and_then(|sockets| {
         // Before threads are started, so that it is all of them.
         let confined = confine(&assignment.confinement)?;
         end_with_keeper()?;
-        Ok((confined, Serving::prepare(&assignment, sockets, budget, &surroundings)?))
+        Ok((confined, Serving::prepare(&assignment, sockets, budget, &surroundings, process)?))
     });
     let (confined, mut serving) = match prepared {
         Ok(prepared) => prepared,

@@ -98,7 +98,7 @@ impl Supervisor<'_> {
     }
 
     /// What a worker that is ready now is to answer, too.
-    pub(super) fn brief(&mut self, worker: WorkerId) {
+    pub(super) fn brief(&self, worker: WorkerId) {
         let next = self.questions.of_new(worker);
         self.go_on(next);
     }
