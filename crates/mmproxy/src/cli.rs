@@ -2,18 +2,21 @@
 
 use clap::{Parser, Subcommand};
 
+mod config;
 mod routing;
 mod run;
 mod tools;
 mod udp;
 mod values;
 
+pub(crate) use config::{ConfigCommand, RunFileArgs};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
 pub(crate) use udp::{HeaderArg, UdpArgs, UdpHeaderArg};
 pub(crate) use values::{
-    FamilyArg, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg, Transport,
+    FamilyArg, Probing, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg,
+    Transport, duration, keepalive,
 };
 
 /// Gives a server behind a load balancer the real client address.
@@ -45,6 +48,11 @@ pub(crate) enum Command {
     Decode(DecodeArgs),
     /// Write a header's bytes to standard output
     Encode(EncodeArgs),
+    /// Run the gateway that a configuration file describes
+    Run(RunFileArgs),
+    /// Look at configuration files, or make one from a command line
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Show the whole thing working in a private network namespace, without root
     Demo,
     /// Serve for the keeper that started it
@@ -206,9 +214,9 @@ mod tests {
 
     #[test]
     fn times_have_units_and_bare_numbers_are_seconds() {
-        assert_eq!(values::duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(values::duration("7"), Ok(Duration::from_secs(7)));
-        assert!(values::duration("soon").is_err());
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
+        assert!(duration("soon").is_err());
     }
 
     #[test]

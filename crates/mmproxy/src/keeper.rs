@@ -22,7 +22,7 @@ use self::shift::Shift;
 use self::sockets::Sockets;
 use self::stop::Stop;
 use self::supervisor::Supervisor;
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, RunFileArgs};
 use crate::console::Console;
 use crate::descriptors;
 use crate::exit::{Exit, Failure};
@@ -38,6 +38,17 @@ pub(crate) fn main(args: RunArgs) -> Result<Exit, Failure> {
     log::start(Verbosity::of(args.quiet, args.verbose));
     let mut console = Console::stdout(args.quiet);
     run(&Source::Flags(Box::new(args)), &mut console, Until::Signalled)?;
+    Ok(Exit::Ok)
+}
+
+/// `mmproxy run`: the same for what a file describes.
+pub(crate) fn of_file(args: RunFileArgs) -> Result<Exit, Failure> {
+    let source = Source::File(args);
+    // Read for this alone: how much is said stands in the file.
+    let verbosity = source.read()?.global.verbosity;
+    log::start(verbosity);
+    let mut console = Console::stdout(verbosity == Verbosity::Quiet);
+    run(&source, &mut console, Until::Signalled)?;
     Ok(Exit::Ok)
 }
 

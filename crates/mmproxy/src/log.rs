@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Instant;
 
+use clap::ValueEnum;
 use mmproxy_forwarder::{
     AcceptPaused, Blame, ClaimedSource, ClientPort, CloseReason, DatagramsDropped, DropReason, FlowEnd,
     FlowReport, Observer, OwnAddressesStale, RateLimited, SessionEstablished, SessionId, SessionOpened,
@@ -19,7 +20,7 @@ use crate::escape;
 use crate::exit::Chain;
 
 /// How much is said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verbosity {
     /// Warnings.

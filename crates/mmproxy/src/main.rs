@@ -6,6 +6,7 @@
 mod channel;
 mod cli;
 mod commands;
+mod config;
 mod console;
 mod descriptors;
 mod escape;
@@ -63,6 +64,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Probe(args)) => commands::probe::run(&args),
         Some(Command::Decode(args)) => commands::decode::run(&args),
         Some(Command::Encode(args)) => commands::encode::run(&args),
+        Some(Command::Run(args)) => keeper::of_file(args),
+        Some(Command::Config(command)) => commands::config::run(&command),
         Some(Command::Demo) => commands::demo::run(),
         Some(Command::Worker) => worker::main(),
     }

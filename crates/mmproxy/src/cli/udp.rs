@@ -37,21 +37,6 @@ pub(crate) struct UdpArgs {
     pub(crate) udp_max_flows_per_network: Option<NonZeroUsize>,
 }
 
-impl UdpArgs {
-    /// A flag that was given, if any was.
-    pub(crate) fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("--header", self.header.is_some()),
-            ("--udp-header", self.udp_header.is_some()),
-            ("--udp-idle-timeout", self.udp_idle_timeout.is_some()),
-            ("--udp-max-flows", self.udp_max_flows.is_some()),
-            ("--udp-max-flows-per-balancer", self.udp_max_flows_per_balancer.is_some()),
-            ("--udp-max-flows-per-network", self.udp_max_flows_per_network.is_some()),
-        ];
-        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
-    }
-}
-
 /// The header of datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
