@@ -51,6 +51,7 @@ PROGRAMS=(
     'unshare util-linux'        # ci/readme.sh runs the README's blocks in a namespace
     'runuser util-linux'        # the demo as an ordinary user
     'setpriv util-linux'        # tests without a capability
+    '/usr/lib/python3/dist-packages/jsonschema python3-jsonschema' # the schema of configuration files
     'shellcheck shellcheck'     # ci/scripts.sh
 )
 

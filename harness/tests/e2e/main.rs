@@ -5,6 +5,7 @@
 mod allowlist;
 mod collisions;
 mod commands;
+mod config;
 mod datagrams;
 mod demo;
 mod exits;

@@ -30,12 +30,22 @@ pub(crate) struct Mistake {
     /// Other places that have to do with it.
     others: Vec<(Spot, String)>,
     helps: Vec<String>,
+    /// Whether a file is to be corrected, although a flag names it.
+    in_file: bool,
 }
 
 impl Mistake {
     /// A mistake at `spot`; `label` says what is wrong there.
     pub(crate) fn new(title: impl Into<String>, spot: Spot, label: impl Into<String>) -> Self {
-        Self { title: title.into(), spot, label: label.into(), others: Vec::new(), helps: Vec::new() }
+        let in_file = matches!(spot, Spot::File { .. });
+        Self {
+            title: title.into(),
+            spot,
+            label: label.into(),
+            others: Vec::new(),
+            helps: Vec::new(),
+            in_file,
+        }
     }
 
     /// Points to another place.
@@ -47,6 +57,12 @@ impl Mistake {
     /// Adds what would cure it.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.helps.push(help.into());
+        self
+    }
+
+    /// Says that not what names a file is wrong, but the file.
+    pub(crate) const fn in_file(mut self) -> Self {
+        self.in_file = true;
         self
     }
 
@@ -195,9 +211,8 @@ impl Mistakes {
             Spot::Flag(_) | Spot::Nowhere => mistake.line(),
         };
         let lines: Vec<String> = self.mistakes.iter().map(line).collect();
-        // A file that a flag names is the operator's to correct, not the command line.
-        let in_a_file = self.mistakes.iter().any(|mistake| matches!(mistake.spot, Spot::File { .. }));
-        let exit = if in_a_file { Exit::Config } else { Exit::Usage };
+        let in_file = self.mistakes.iter().any(|mistake| mistake.in_file);
+        let exit = if in_file { Exit::Config } else { Exit::Usage };
         let mut helps: Vec<&String> = self.mistakes.iter().flat_map(|mistake| &mistake.helps).collect();
         helps.dedup();
         helps.into_iter().fold(Failure::new(exit, lines.join("\n")), Failure::hint)

@@ -263,6 +263,14 @@ fn mistakes_in_flags_are_told_all_at_once_by_their_names() {
     }
 }
 
+#[test]
+fn a_file_that_a_flag_names_is_the_configuration_s_mistake() {
+    let line = "-l 0.0.0.0:1 -4 127.0.0.1:22 -a /nonexistent/ranges.txt";
+    let failure = of_flags(&flags(line)).unwrap_err().report();
+    assert_eq!(failure.exit(), Exit::Config);
+    assert!(failure.to_string().contains("cannot read /nonexistent/ranges.txt"), "{failure}");
+}
+
 // --- documents --------------------------------------------------------------------------------------------
 
 fn every_key() -> impl Iterator<Item = &'static Key> {

@@ -46,7 +46,7 @@ impl Meaning<'_> {
             Ok(text) => text,
             Err(error) => {
                 let title = format!("cannot read {}: {error}", path.display());
-                self.mistakes.push(Mistake::new(title, named_at.clone(), "named here").help(
+                self.mistakes.push(Mistake::new(title, named_at.clone(), "named here").in_file().help(
                     "correct the path or the file's permissions; in a configuration file a relative path is meant from \
                      that file's directory",
                 ));
