@@ -137,7 +137,7 @@ mod tests {
     fn what_is_for_the_other_protocol_is_refused_by_name() {
         for (flags, named) in [
             ("--udp-idle-timeout 5s", "--udp-idle-timeout"),
-            ("--header v2", "--header"),
+            ("--header spp", "--header"),
             ("-p udp --listen-transparent", "--listen-transparent"),
         ] {
             let failure = parsed(&datagrams(flags)).unwrap_err();

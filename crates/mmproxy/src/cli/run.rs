@@ -13,7 +13,7 @@ use super::values::{
     Limit, Probing, Routing, SourceArg, SourceKind, SourcePortArg, address, duration, keepalive, limit,
     target_v4, target_v6,
 };
-use super::{ReturnPathArgs, TproxyArgs, UdpArgs};
+use super::{HeaderArg, ReturnPathArgs, TproxyArgs, UdpArgs};
 use crate::config::default;
 use crate::target_netns::TargetNetnsArgs;
 
@@ -71,6 +71,10 @@ pub(crate) struct RunArgs {
         help_heading = "Who may connect"
     )]
     pub(crate) source: SourceArg,
+
+    /// Formats of headers that are accepted; with -p udp one alone [default: v1,v2; with -p udp v2]
+    #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', help_heading = "Who may connect")]
+    pub(crate) header: Vec<HeaderArg>,
 
     #[command(flatten)]
     pub(crate) path: ReturnPathArgs,

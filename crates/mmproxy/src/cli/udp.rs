@@ -12,10 +12,6 @@ use super::values::duration;
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Datagrams (-p udp)")]
 pub(crate) struct UdpArgs {
-    /// Which header datagrams begin with [default: v2]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(crate) header: Option<HeaderArg>,
-
     /// Which datagrams begin with it [default: every]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) udp_header: Option<UdpHeaderArg>,
@@ -37,13 +33,15 @@ pub(crate) struct UdpArgs {
     pub(crate) udp_max_flows_per_network: Option<NonZeroUsize>,
 }
 
-/// The header of datagrams.
+/// The formats of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum HeaderArg {
+    /// PROXY protocol version 1: a line of text, in front of connections alone
+    V1,
     /// PROXY protocol version 2; replies carry none
     V2,
-    /// Cloudflare's Simple Proxy Protocol; replies carry it too
+    /// Cloudflare's Simple Proxy Protocol, in front of datagrams alone; replies carry it too
     Spp,
 }
 

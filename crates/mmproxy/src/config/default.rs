@@ -21,6 +21,5 @@ pub(crate) const HALF_CLOSED_TIMEOUT: &str = "5m";
 pub(crate) const TCP_USER_TIMEOUT: &str = "off";
 pub(crate) const KEEPALIVE: &str = "60s,15s,4";
 
-pub(crate) const HEADER: &str = "v2";
 pub(crate) const UDP_HEADER: &str = "every";
 pub(crate) const UDP_IDLE_TIMEOUT: &str = "1m";

@@ -67,6 +67,7 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
         keys.allowed_subnets.set(paths.collect(), Spot::Flag("--allowed-subnets"));
     }
     flags.scalar(&mut keys.source, args.source, "--source");
+    list(&mut keys.header, args.header.iter().copied(), "--header");
     list(&mut keys.allow_source, args.allow_source.iter().copied(), "--allow-source");
 
     flags.scalar(&mut keys.return_path, args.path.return_path, "--return-path");
@@ -95,7 +96,6 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
     flags.scalar(&mut keys.keepalive, args.keepalive, "--keepalive");
 
     let udp = args.udp;
-    flags.option(&mut keys.header, udp.header, "--header");
     flags.option(&mut keys.udp_header, udp.udp_header, "--udp-header");
     flags.option(&mut keys.udp_idle_timeout, udp.udp_idle_timeout.map(Time), "--udp-idle-timeout");
     flags.option(&mut keys.udp_max_flows, udp.udp_max_flows, "--udp-max-flows");

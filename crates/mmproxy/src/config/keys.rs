@@ -158,6 +158,9 @@ keys! {
             /// Where the client's address comes from: the `header`, without which a connection is refused, or the `peer`
             /// itself, whose every byte is payload.
             "source" source: SourceArg, Absent::Default(default::SOURCE);
+            /// Formats of headers that are accepted: `v1` and `v2` in front of connections; in front of datagrams one of `v2` and
+            /// `spp`, Cloudflare's Simple Proxy Protocol.
+            "header" header: List<HeaderArg>, Absent::Means { meaning: "`v1` and `v2`, of datagrams `v2`", example: "[\"v2\"]" };
             /// Kinds of client address that a header may claim although they are refused by default: `loopback`,
             /// `unspecified`, `multicast`, `broadcast`, `link-local`, `own`.
             "allow-source" allow_source: List<SourceKind>, Absent::Default("");
@@ -205,9 +208,7 @@ keys! {
             "keepalive" keepalive: Probing, Absent::Default(default::KEEPALIVE);
         }
         "Datagrams": {
-            /// Which header datagrams begin with: `v2`, or `spp`, Cloudflare's Simple Proxy Protocol.
-            "header" header: HeaderArg, Absent::Default(default::HEADER);
-            /// Which datagrams have it: `every`, or the `first-datagram` from each of the balancer's ports.
+            /// Which datagrams have a header: `every`, or the `first-datagram` from each of the balancer's ports.
             "udp-header" udp_header: UdpHeaderArg, Absent::Default(default::UDP_HEADER);
             /// How long a flow may be without a datagram either way before it ends; at least 1s.
             "udp-idle-timeout" udp_idle_timeout: Time<1000>, Absent::Default(default::UDP_IDLE_TIMEOUT);

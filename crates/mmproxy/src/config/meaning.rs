@@ -2,6 +2,7 @@
 
 mod allowed;
 mod conflicts;
+mod headers;
 mod targets;
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use super::mistake::{Mistake, Mistakes, Sources, Spot};
 use super::read::{Typed, TypedService};
 use super::scalar::{Endpoint, Scalar as _};
 use super::slot::{AnySlot as _, Slot, Value};
-use crate::cli::{HeaderArg, ProtocolArg, SourceArg, UdpHeaderArg};
+use crate::cli::ProtocolArg;
 use crate::spec::{Global, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec, UdpSpec};
 use crate::way_in;
 use crate::worker::available_cores;
@@ -79,6 +80,7 @@ impl Meaning<'_> {
             self.mistakes.push(mistake.help(format!("expected {}", List::<Endpoint>::expected())));
         }
         self.protocol(keys);
+        self.headers(keys);
         self.way_in(keys);
         let allowed = self.allowed(typed);
         let targets = self.targets(typed);
@@ -99,6 +101,7 @@ impl Meaning<'_> {
                 table: keys.tproxy_table.value(),
             },
             source: keys.source.value(),
+            headers: headers::accepted(keys),
             allowed: allowed?,
             allow_source: values(&keys.allow_source),
             source_port: keys.source_port.value(),
@@ -120,7 +123,6 @@ impl Meaning<'_> {
                 keepalive: keys.keepalive.value().0,
             },
             udp: UdpSpec {
-                header: keys.header.value(),
                 which: keys.udp_header.value(),
                 idle: keys.udp_idle_timeout.value().0,
                 max_flows: keys.udp_max_flows.get(),
@@ -150,7 +152,6 @@ impl Meaning<'_> {
         match keys.protocol.value() {
             ProtocolArg::Tcp => {
                 let datagrams = [
-                    ("header", keys.header.place()),
                     ("udp-header", keys.udp_header.place()),
                     ("udp-idle-timeout", keys.udp_idle_timeout.place()),
                     ("udp-max-flows", keys.udp_max_flows.place()),
@@ -188,29 +189,6 @@ impl Meaning<'_> {
                 format!("{} is for connections, and datagrams are served", self.called("tproxy-ports"));
             let spot = keys.tproxy_ports.spot();
             self.mistakes.push(Mistake::new(title, spot, "datagrams are served").help(each_port));
-        }
-        let first_only = keys.udp_header.value() == UdpHeaderArg::FirstDatagram;
-        if first_only && keys.header.value() == HeaderArg::Spp {
-            let title = format!(
-                "{} first-datagram is for version 2: with SPP every datagram has a header",
-                self.called("udp-header")
-            );
-            let mistake = Mistake::new(title, keys.udp_header.spot(), "every datagram has a header")
-                .beside(keys.header.spot(), "the header is SPP's");
-            self.mistakes.push(mistake.help(format!("leave {} out", self.called("udp-header"))));
-        }
-        if keys.source.value() == SourceArg::Peer {
-            for (key, place) in [("header", keys.header.place()), ("udp-header", keys.udp_header.place())] {
-                let Some(place) = place else { continue };
-                let title = format!(
-                    "{} means nothing with {} peer, which asks for none",
-                    self.called(key),
-                    self.called("source")
-                );
-                let mistake = Mistake::new(title, place, "there is no header")
-                    .beside(keys.source.spot(), "the client is who sends");
-                self.mistakes.push(mistake.help("leave out one or the other"));
-            }
         }
     }
 

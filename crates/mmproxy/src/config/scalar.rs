@@ -430,7 +430,7 @@ by_word! {
     SourceKind, "\"loopback\", \"unspecified\", \"multicast\", \"broadcast\", \"link-local\" or \"own\"";
     ReturnPathMode, "\"auto\", \"fwmark\", \"source\", \"port\", \"connmark\" or \"socket\"";
     Routing, "\"auto\", \"check\" or \"off\"";
-    HeaderArg, "\"v2\" or \"spp\"";
+    HeaderArg, "\"v1\", \"v2\" or \"spp\"";
     UdpHeaderArg, "\"every\" or \"first-datagram\"";
 }
 

@@ -228,6 +228,8 @@ fn the_file_made_from_flags_means_what_the_flags_mean() {
         "-p udp --allow 10.0.0.2 -l 0.0.0.0:53 -4 127.0.0.1:53 --header spp --udp-idle-timeout 7s --udp-max-flows 9 \
          --udp-max-flows-per-balancer 8 --udp-max-flows-per-network 7",
         "-p udp --allow 10.0.0.2 -l 0.0.0.0:53 -4 127.0.0.1:53 --header v2 --udp-header first-datagram",
+        "--allow 10.0.0.2 -l 0.0.0.0:1 -4 127.0.0.1:22 --header v2",
+        "--allow 10.0.0.2 -l 0.0.0.0:1 -4 127.0.0.1:22 --header v2,v1",
     ] {
         let args = flags(line);
         let text = text_of_flags(&args).unwrap();

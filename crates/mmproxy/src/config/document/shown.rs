@@ -37,6 +37,9 @@ fn service(spec: &ServiceSpec) -> TypedService {
 
     set_list(&mut keys.allow, spec.allowed.iter().copied());
     set(&mut keys.source, spec.source);
+    if spec.source == SourceArg::Header {
+        set_list(&mut keys.header, spec.headers.iter().copied());
+    }
     set_list(&mut keys.allow_source, spec.allow_source.iter().copied());
 
     set(&mut keys.return_path, spec.return_path.mode);
@@ -61,7 +64,6 @@ fn service(spec: &ServiceSpec) -> TypedService {
     // Keys of datagrams would be a mistake where connections are served, those of headers where there are none.
     if spec.protocol == ProtocolArg::Udp {
         if spec.source == SourceArg::Header {
-            set(&mut keys.header, spec.udp.header);
             set(&mut keys.udp_header, spec.udp.which);
         }
         set(&mut keys.udp_idle_timeout, Time(spec.udp.idle));

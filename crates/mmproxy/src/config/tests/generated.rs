@@ -122,7 +122,7 @@ fn spec() -> impl Strategy<Value = Spec> {
 }
 
 fn service() -> impl Strategy<Value = ServiceSpec> {
-    let basics = ("[A-Za-z0-9_.:-]{0,10}", word::<ProtocolArg>(), listen(), 1..=65535u32);
+    let basics = ("[A-Za-z0-9_.:-]{0,10}", word::<ProtocolArg>(), listen(), 1..=65535u32, 0..3);
     let who = (
         networks(),
         subsequence(values().to_vec(), 0..=values::<crate::cli::SourceKind>().len()),
@@ -132,7 +132,7 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
     let way_in = (any::<bool>(), proptest::collection::vec(ports(), 0..3));
     (basics, who, targets(), path, way_in, timeouts(), udp()).prop_map(
         |(
-            (name, protocol, listen, backlog),
+            (name, protocol, listen, backlog, versions),
             (allowed, allow_source, source),
             targets,
             path,
@@ -142,7 +142,15 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
         )| {
             let tcp = protocol == ProtocolArg::Tcp;
             let source = if targets.from_header.is_some() { SourceArg::Header } else { source };
-            let plain = UdpSpec { header: HeaderArg::V2, which: UdpHeaderArg::Every, ..udp };
+            let (v1, v2, spp) = (HeaderArg::V1, HeaderArg::V2, HeaderArg::Spp);
+            let headers = match (tcp, source, versions) {
+                (true, SourceArg::Peer, _) | (true, _, 0) => vec![v1, v2],
+                (true, _, 1) => vec![v2],
+                (true, ..) => vec![v2, v1],
+                (false, SourceArg::Header, 0) => vec![spp],
+                (false, ..) => vec![v2],
+            };
+            let plain = UdpSpec { which: UdpHeaderArg::Every, ..udp };
             let (mode, routing, target_netns, source_port) = path;
             ServiceSpec {
                 name,
@@ -155,6 +163,7 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
                     mark: "0x400/0xff00".parse().unwrap(),
                     table: Table::new(300).unwrap(),
                 },
+                headers: headers.clone(),
                 source,
                 allowed,
                 allow_source,
@@ -172,6 +181,7 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
                 udp: match (tcp, source) {
                     (true, _) => UdpSpec::default(),
                     (false, SourceArg::Peer) => plain,
+                    (false, SourceArg::Header) if headers == [spp] => plain,
                     (false, SourceArg::Header) => udp,
                 },
             }
@@ -241,16 +251,8 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
 
 fn udp() -> impl Strategy<Value = UdpSpec> {
     let flows = || proptest::option::of((1..usize::MAX).prop_map(|flows| NonZeroUsize::new(flows).unwrap()));
-    let headers = select(
-        &[
-            (HeaderArg::V2, UdpHeaderArg::Every),
-            (HeaderArg::V2, UdpHeaderArg::FirstDatagram),
-            (HeaderArg::Spp, UdpHeaderArg::Every),
-        ][..],
-    );
-    (headers, millis(1000), flows(), flows(), flows()).prop_map(
-        |((header, which), idle, max_flows, max_flows_per_balancer, max_flows_per_network)| UdpSpec {
-            header,
+    (word(), millis(1000), flows(), flows(), flows()).prop_map(
+        |(which, idle, max_flows, max_flows_per_balancer, max_flows_per_network)| UdpSpec {
             which,
             idle,
             max_flows,
