@@ -6,6 +6,8 @@
 pub(crate) mod default;
 mod document;
 mod flags;
+#[cfg(test)]
+mod fuzzing;
 mod go_mmproxy;
 mod keys;
 mod meaning;

@@ -75,6 +75,10 @@ impl<const LEAST: u64> Scalar for Time<LEAST> {
         if time < least {
             return Err(format!("{time:?} is too short, at least {least:?} is needed"));
         }
+        // Clocks are not asked to count further, and nobody means it.
+        if time > LONGEST {
+            return Err("more than a year is too long".to_owned());
+        }
         Ok(Self(time))
     }
 
@@ -448,5 +452,7 @@ fn word<T: ValueEnum>(text: &str) -> Result<T, String> {
     })
 }
 
+/// 366 days.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const OFF: &str = "off";
 const AUTO: &str = "auto";

@@ -29,7 +29,8 @@ impl Meaning<'_> {
         let first = formats.iter().find(|format| **format != HeaderArg::V1);
         if let Some(none) = keys.header.given().filter(|given| given.value.is_empty()) {
             let mistake = Mistake::new("no header is accepted", none.spot.clone(), "an empty list");
-            self.mistakes.push(mistake.help("name a format, or say `source = \"peer\"` where there are no headers"));
+            self.mistakes
+                .push(mistake.help("name a format, or say `source = \"peer\"` where there are no headers"));
         }
         for setting in keys.header.given().map_or(&[][..], |given| given.value.as_slice()) {
             let flag = self.called("header");

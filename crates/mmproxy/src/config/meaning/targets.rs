@@ -135,6 +135,11 @@ impl Meaning<'_> {
                 .beside(at.spot.clone(), format!("{} here", at.value.len()));
             self.mistakes.push(mistake.help("give ranges of the same length, or one target port for all"));
         }
+        if let Some(name) = keys.name.given().filter(|name| name.value.0.len() > LONGEST) {
+            let title = format!("`{}` leaves no room for the names of its ports", name.value.0);
+            let mistake = Mistake::new(title, name.spot.clone(), "a long name");
+            self.mistakes.push(mistake.help(format!("shorten it to {LONGEST} characters")));
+        }
         if target.len() > MOST {
             let mistake = Mistake::new(
                 format!("{} ports with a target each are too many", target.len()),
@@ -150,6 +155,9 @@ impl Meaning<'_> {
 fn nth(target: Endpoint, index: usize) -> Option<SocketAddr> {
     if target.len() == 1 { Some(target.first) } else { target.addresses().nth(index) }
 }
+
+/// What is left of a name of 64 characters beside `:65535`.
+const LONGEST: usize = 58;
 
 /// Each port is a service of its own, which has listeners in every worker and a self-check at the start.
 const MOST: u32 = 4096;

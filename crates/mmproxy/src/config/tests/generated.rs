@@ -14,6 +14,7 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 use crate::cli::{HeaderArg, ProtocolArg, SourceArg, UdpHeaderArg};
+use crate::config::fuzzing::text_holds;
 use crate::spec::{
     Global, KeepaliveSpec, ReturnPathSpec, ServiceSpec, TargetsSpec, Timeouts, TproxySpec, UdpSpec,
 };
@@ -28,7 +29,7 @@ proptest! {
 
     #[test]
     fn any_text_is_understood_or_refused_with_a_mistake(text in any::<String>()) {
-        never_panics(&text);
+        text_holds(&text);
     }
 
     #[test]
@@ -41,7 +42,7 @@ proptest! {
             text.push_str(if header { "[global]\n" } else { "" });
             text.push_str(&format!("{key} = {value}\n"));
         }
-        never_panics(&text);
+        text_holds(&text);
     }
 
     #[test]
@@ -50,17 +51,7 @@ proptest! {
         let start = cut.0.index(text.len());
         let end = text.len().min(start + usize::from(cut.1));
         text.drain(start..end);
-        never_panics(&String::from_utf8(text).unwrap());
-    }
-}
-
-/// A mistake can be shown, too, wherever it is.
-fn never_panics(text: &str) {
-    let path = Path::new("mmproxy.toml");
-    let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    if let Err(mistakes) = understand(path, vec![(path.to_owned(), text.to_owned())], &nothing) {
-        assert!(!mistakes.mistakes.is_empty());
-        assert!(mistakes.text(Renderer::plain()).contains("error: "));
+        text_holds(&String::from_utf8(text).unwrap());
     }
 }
 
