@@ -1,14 +1,17 @@
 //! Configuration files: found right or wrong as a whole, shown, made from command lines, and served.
 
 use std::fs;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use harness::{
-    Balancer, Family, Finished, Program, Target, Topology, Version, addr, installed, isolated, mmproxy, run,
-    scratch,
+    Balancer, Datagrams, Echo, Family, Finished, Program, Target, Topology, V2, Version, addr, installed,
+    isolated, mmproxy, run, scratch,
 };
 
-use crate::support::{client, header, talk};
+use nix::sys::signal::Signal;
+
+use crate::support::{client, frontend, header, talk};
 use Family::V4;
 
 /// Runs `mmproxy config` in the gateway's namespace of a fresh network.
@@ -142,21 +145,87 @@ fn a_file_made_from_flags_is_served_as_the_flags_are() {
         let flags = ["-a", ranges.to_str().expect("ASCII"), "-l", "0.0.0.0:2222", "-4", "127.0.0.1:22"];
         let made = config(&[&["from-flags", "--"], &flags[..]].concat()).expect_code(0);
         let path = file("mmproxy.toml", &made.stdout);
-        let words = ["run", "--config", path.to_str().expect("ASCII")];
-        let program = Program::start(&net.gateway, &mut mmproxy(words));
+        let program = serve(&net, &path);
         program.expect_line(&["[+] Listening on 0.0.0.0:2222"]);
-        // The connections of the self-check come first.
-        let downstream = Balancer::of(&net).announce(addr("10.0.0.1:2222"), &header(Version::V2, V4), b"");
-        let upstream = loop {
-            let upstream = target.accept();
-            if upstream.peer() == client(V4) {
-                break upstream;
-            }
-        };
-        talk(&downstream, &upstream);
-        drop((downstream, upstream));
+        reaches(&net, 2222, &target);
         program.stop().expect_code(0);
     });
+}
+
+#[test]
+fn connections_datagrams_and_ranges_of_ports_are_services_of_one_file() {
+    isolated(|| {
+        let net = Topology::new();
+        let targets = ["127.0.0.1:22", "127.0.0.1:30000", "127.0.0.1:30001"]
+            .map(|address| Target::listen(&net.gateway, addr(address)));
+        let _echo = Echo::start(&net.gateway, addr("127.0.0.1:53"));
+        let path = file(
+            "mmproxy.toml",
+            &format!(
+                "{SSH}{}{}",
+                SSH.replace("ssh", "game").replace("2222", "20000-20001").replace(":22\"", ":30000-30001\""),
+                SSH.replace("ssh", "dns")
+                    .replace("2222", "5300")
+                    .replace(":22\"", ":53\"\nprotocol = \"udp\"\ntable = 102"),
+            ),
+        );
+        let program = serve(&net, &path);
+        for port in [2222, 20000, 20001, 5300] {
+            program.expect_line(&[&format!("[+] Listening on 0.0.0.0:{port}")]);
+        }
+        for (port, target) in [2222, 20000, 20001].into_iter().zip(&targets) {
+            reaches(&net, port, target);
+        }
+        let header = V2::datagram(client(V4), frontend(V4)).to_bytes();
+        let balancer = Datagrams::of(&net, V4.balancer());
+        balancer.ask(addr("10.0.0.1:5300"), &header, b"who?", &Echo::answer(client(V4), b"who?"));
+        program.stop().expect_code(0);
+    });
+}
+
+#[test]
+fn a_reload_reads_the_file_and_its_drop_ins_again_and_mistakes_change_nothing() {
+    isolated(|| {
+        let net = Topology::new();
+        let targets =
+            ["127.0.0.1:22", "127.0.0.1:23"].map(|address| Target::listen(&net.gateway, addr(address)));
+        let path = file("mmproxy.toml", SSH);
+        let program = serve(&net, &path);
+        program.expect_line(&["[+] Listening on 0.0.0.0:2222"]);
+        let more = SSH.replace("ssh", "more").replace(":22\"", ":23\"");
+        file("conf.d/more.toml", &more);
+        program.signal(Signal::SIGHUP);
+        program.expect_line(&["error: 0.0.0.0:2222 is listened on twice"]);
+        program.expect_line(&["1 mistake in"]);
+        program.expect_line(&["not reloaded"]);
+        reaches(&net, 2222, &targets[0]);
+        file("conf.d/more.toml", &more.replace("2222", "2223"));
+        program.signal(Signal::SIGHUP);
+        program.expect_line(&["INFO", "reloaded"]);
+        reaches(&net, 2223, &targets[1]);
+        reaches(&net, 2222, &targets[0]);
+        program.stop().expect_code(0);
+    });
+}
+
+/// Starts a gateway from a file.
+fn serve(net: &Topology, path: &Path) -> Program {
+    let words = ["run", "--config", path.to_str().expect("ASCII")];
+    Program::start(&net.gateway, &mut mmproxy(words))
+}
+
+/// A client that is announced at `port` is seen by `target`, behind the connections of self-checks.
+#[track_caller]
+fn reaches(net: &Topology, port: u16, target: &Target) {
+    let gateway = SocketAddr::new(V4.gateway(), port);
+    let downstream = Balancer::of(net).announce(gateway, &header(Version::V2, V4), b"");
+    let upstream = loop {
+        let upstream = target.accept();
+        if upstream.peer() == client(V4) {
+            break upstream;
+        }
+    };
+    talk(&downstream, &upstream);
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! What services must not have in common.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use mmproxy_routing::{Mark, Table};
 
 use super::Meaning;
+use crate::cli::{ProtocolArg, ReturnPathMode, Routing};
 use crate::config::mistake::{Mistake, Spot};
 use crate::config::read::TypedService;
 use crate::config::scalar::Scalar;
-use crate::config::slot::Slot;
 use crate::spec::ServiceSpec;
 use crate::way_in::told_apart;
 
@@ -79,57 +80,120 @@ fn twice(first: &Spot, address: String, second: &Spot) -> Mistake {
 fn return_paths(one: &TypedService, other: &TypedService, mistakes: &mut Vec<Mistake>) {
     if one.keys.target_netns.get() == other.keys.target_netns.get() {
         let (first, second) = (replies(one), replies(other));
-        if !told_apart(first.mark, second.mark) && first.table != second.table {
-            mistakes.push(collision("replies would be looked up in the wrong table", &first, &second));
+        if first.mixes_marks(&second) && first.table != second.table {
+            mistakes.push(
+                collision("replies would be looked up in the wrong table", &first, &second).help(SAME_OR_NOT),
+            );
+        }
+        if first.table == second.table && first.route.differs(&second.route) {
+            mistakes.push(
+                collision("one table cannot have both of their routes", &first, &second)
+                    .help("give one of the services a table of its own, such as `table = 102`"),
+            );
         }
     }
     // What comes in is handed over in this host's namespace, which may be the targets', too.
     for (way_in, back) in [(one, other), (other, one)] {
         let Some(way_in) = arrivals(way_in).filter(|_| back.keys.target_netns.is_absent()) else { continue };
         let back = replies(back);
-        if !told_apart(way_in.mark, back.mark) || way_in.table == back.table {
-            mistakes.push(collision("what comes in would be taken for a reply", &back, &way_in));
+        if way_in.mixes_marks(&back) || way_in.table == back.table {
+            mistakes.push(
+                collision("what comes in would be taken for a reply", &back, &way_in)
+                    .help("choose marks and tables that all differ"),
+            );
         }
     }
     if let (Some(first), Some(second)) = (arrivals(one), arrivals(other))
-        && !told_apart(first.mark, second.mark)
+        && first.mixes_marks(&second)
         && first.table != second.table
     {
-        mistakes.push(collision("what comes in would be looked up in the wrong table", &first, &second));
+        mistakes.push(
+            collision("what comes in would be looked up in the wrong table", &first, &second)
+                .help(SAME_OR_NOT),
+        );
     }
 }
 
-/// A mark, the table it leads to, and where either was written.
+/// What looks packets up in a table, and where that was written.
 struct Path {
     what: &'static str,
-    mark: Mark,
+    /// `None` where packets are not known by a mark.
+    mark: Option<Mark>,
     table: Table,
+    route: Route,
     spot: Spot,
 }
 
+/// The source address that the route of a table gives, for IPv4 and for IPv6, where it is known before the start: the
+/// mode `port` gives the target's, the others give none.
+#[derive(Clone, Copy, Default)]
+struct Route {
+    v4: Option<Option<IpAddr>>,
+    v6: Option<Option<IpAddr>>,
+}
+
+impl Path {
+    fn mixes_marks(&self, other: &Self) -> bool {
+        matches!((self.mark, other.mark), (Some(one), Some(other)) if !told_apart(one, other))
+    }
+
+    fn said(&self) -> String {
+        let mark = self.mark.map(|mark| format!("mark {} and ", mark.text())).unwrap_or_default();
+        format!("{mark}table {} for {}", self.table, self.what)
+    }
+}
+
+impl Route {
+    fn differs(&self, other: &Self) -> bool {
+        let differ = |one: Option<_>, other: Option<_>| one.is_some() && other.is_some() && one != other;
+        differ(self.v4, other.v4) || differ(self.v6, other.v6)
+    }
+}
+
 fn replies(service: &TypedService) -> Path {
-    path("replies", &service.keys.mark, &service.keys.table, service)
+    let keys = &service.keys;
+    let v4 = keys.target_v4.get().map(|target| target.0.first.ip());
+    let v6 = keys.target_v6.get().map(|target| target.0.first.ip());
+    let none = |target: Option<IpAddr>| target.map(|_| None);
+    let (marked, route) = match (keys.return_path.value(), keys.protocol.value()) {
+        (ReturnPathMode::Port, _) => (false, Route { v4: v4.map(Some), v6: v6.map(Some) }),
+        // Whether a target elsewhere is one of this host's addresses is for the start to find out.
+        (ReturnPathMode::Auto, ProtocolArg::Udp) => {
+            let inside = !keys.target_netns.is_absent();
+            let ours = |target: Option<IpAddr>| target.filter(|ip| inside || ip.is_loopback()).map(Some);
+            (false, Route { v4: ours(v4), v6: ours(v6) })
+        }
+        (ReturnPathMode::Source, _) => (false, Route { v4: none(v4), v6: none(v6) }),
+        (ReturnPathMode::Auto, ProtocolArg::Tcp)
+        | (ReturnPathMode::Fwmark | ReturnPathMode::Connmark | ReturnPathMode::Socket, _) => {
+            (true, Route { v4: none(v4), v6: none(v6) })
+        }
+    };
+    let route = if keys.routing.value() == Routing::Off { Route::default() } else { route };
+    let spot = place(&[keys.table.spot(), keys.mark.spot()], service);
+    Path { what: "replies", mark: marked.then(|| keys.mark.value()), table: keys.table.value(), route, spot }
 }
 
 /// Of services that have any.
 fn arrivals(service: &TypedService) -> Option<Path> {
     let keys = &service.keys;
     let ports = keys.tproxy_ports.given()?;
-    (!ports.value.is_empty()).then(|| path("what comes in", &keys.tproxy_mark, &keys.tproxy_table, service))
+    (!ports.value.is_empty()).then(|| Path {
+        what: "what comes in",
+        mark: Some(keys.tproxy_mark.value()),
+        table: keys.tproxy_table.value(),
+        route: Route::default(),
+        spot: place(&[keys.tproxy_table.spot(), keys.tproxy_mark.spot()], service),
+    })
 }
 
-fn path(what: &'static str, mark: &Slot<Mark>, table: &Slot<Table>, service: &TypedService) -> Path {
-    let spot = super::first(&[table.spot(), mark.spot(), service.keys.name.spot(), service.spot.clone()]);
-    Path { what, mark: mark.value(), table: table.value(), spot }
+fn place(spots: &[Spot], service: &TypedService) -> Spot {
+    super::first(&[spots, &[service.keys.name.spot(), service.spot.clone()]].concat())
 }
 
 fn collision(cause: &str, first: &Path, second: &Path) -> Mistake {
-    let said = |path: &Path| format!("mark {} and table {} for {}", path.mark.text(), path.table, path.what);
-    Mistake::new(
-        format!("marks or tables of two services collide: {cause}"),
-        second.spot.clone(),
-        said(second),
-    )
-    .beside(first.spot.clone(), said(first))
-    .help("give both services the same mark and table, or marks and tables that all differ")
+    let title = format!("marks or tables of two services collide: {cause}");
+    Mistake::new(title, second.spot.clone(), second.said()).beside(first.spot.clone(), first.said())
 }
+
+const SAME_OR_NOT: &str = "give both services the same mark and table, or marks and tables that all differ";

@@ -94,8 +94,8 @@ fn spec() -> impl Strategy<Value = Spec> {
         drain,
         verbosity,
     });
-    // Numbers that services share do not collide.
-    let numbers = (select(&["123", "0x100/0xff00"][..]), select(&[100u32, 7, 4711][..]), 1..=32765u32);
+    // Marks and tables of services do not collide.
+    let numbers = (any::<bool>(), select(&[100u32, 7, 4711][..]), 1..=32765u32);
     (global, numbers, proptest::collection::vec(service(), 1..4)).prop_map(
         |(global, numbers, mut services)| {
             for (index, service) in services.iter_mut().enumerate() {
@@ -103,8 +103,10 @@ fn spec() -> impl Strategy<Value = Spec> {
                 for address in &mut service.listen {
                     address.set_port(address.port() + 100 * u16::try_from(index).unwrap());
                 }
-                service.return_path.mark = numbers.0.parse().unwrap();
-                service.return_path.table = Table::new(numbers.1).unwrap();
+                let mark =
+                    if numbers.0 { format!("0x{}00/0xff00", index + 1) } else { (101 + index).to_string() };
+                service.return_path.mark = mark.parse().unwrap();
+                service.return_path.table = Table::new(numbers.1 + u32::try_from(index).unwrap()).unwrap();
                 service.return_path.priority = Priority::new(numbers.2).unwrap();
             }
             Spec { global, services }
