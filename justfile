@@ -44,6 +44,10 @@ docker:
 demo:
     ci/demo.sh
 
+# The systemd units, and what they leave the service.
+systemd:
+    ci/systemd.sh
+
 # How fast, beside the peers: writes docs/benchmarks/DATE; `just bench --quick` for two minutes, `--help` for more.
 bench *args:
     ci/bench.sh {{args}}

@@ -52,6 +52,7 @@ PROGRAMS=(
     'runuser util-linux'        # the demo as an ordinary user
     'setpriv util-linux'        # tests without a capability
     '/usr/lib/python3/dist-packages/jsonschema python3-jsonschema' # the schema of configuration files
+    'systemd-analyze systemd'   # ci/systemd.sh; nothing is started
     'shellcheck shellcheck'     # ci/scripts.sh
 )
 

@@ -80,6 +80,9 @@ pub use own::OwnAddresses;
 pub use policy::{SourceClass, SourceClassUnknown, SourcePolicy, SourceRefused};
 pub use rate::RateLimited;
 pub use report::{CloseReason, OPENING_LEN, SessionId, SessionReport};
+#[cfg(feature = "jail-probe")]
+#[doc(hidden)]
+pub use sys::forbidden::Forbidden;
 pub use tcp::dial::{Action, ClientPort, DialError, Dialed, PortConflict, connect_plain, connect_spoofed};
 pub use tcp::header::HeaderReadError;
 pub use tcp::listen::{BindError, Listener};

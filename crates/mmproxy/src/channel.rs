@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::line::{Ear, Mouth, halves};
 use crate::cli::ProtocolArg;
+use crate::jail::{Confined, Confinement};
 use crate::spec::{Marks, Spec};
 
 /// What the keeper tells a worker.
@@ -37,8 +38,8 @@ pub(crate) enum Order {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
-    /// Prepared.
-    Ready,
+    /// Prepared, and confined.
+    Ready(Box<Confined>),
     /// It cannot serve; it ends.
     Failed {
         /// Exit status, after sysexits(3).
@@ -66,6 +67,8 @@ pub(crate) struct Assignment {
     /// Where the targets are in a network namespace of their own, which the worker was started in: the host's addresses,
     /// which it cannot ask for.
     pub(crate) host: Option<Addresses>,
+    /// What it keeps before it serves.
+    pub(crate) confinement: Confinement,
 }
 
 /// A socket that was handed over.

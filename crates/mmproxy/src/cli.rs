@@ -3,15 +3,19 @@
 use clap::{Parser, Subcommand};
 
 mod config;
+mod jail_probe;
 mod routing;
 mod run;
+mod sandbox;
 mod tools;
 mod udp;
 mod values;
 
 pub(crate) use config::{ConfigCommand, RunFileArgs};
+pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
+pub(crate) use sandbox::{KEEP, MissingArg, SandboxArg, SandboxArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
 pub(crate) use udp::{HeaderArg, UdpArgs, UdpHeaderArg};
 pub(crate) use values::{
@@ -58,6 +62,9 @@ pub(crate) enum Command {
     /// Serve for the keeper that started it
     #[command(hide = true)]
     Worker,
+    /// Confine itself as a worker does, and try something: for the tests
+    #[command(hide = true)]
+    JailProbe(Box<JailProbeArgs>),
 }
 
 const EXAMPLES: &str = "\

@@ -12,6 +12,7 @@ mod descriptors;
 mod escape;
 mod exit;
 mod hex;
+mod jail;
 mod keeper;
 mod log;
 mod loopback;
@@ -68,6 +69,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Config(command)) => commands::config::run(&command),
         Some(Command::Demo) => commands::demo::run(),
         Some(Command::Worker) => worker::main(),
+        Some(Command::JailProbe(args)) => commands::jail_probe::run(&args),
     }
 }
 

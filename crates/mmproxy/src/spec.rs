@@ -19,6 +19,7 @@ use crate::cli::{
     HeaderArg, ProtocolArg, ReturnPathArgs, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg,
     TproxyArgs, UdpHeaderArg,
 };
+use crate::jail::{MayLack, Sandbox, UserSpec};
 use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
 
@@ -38,6 +39,18 @@ pub(crate) struct Global {
     /// How long sessions may go on when they have to end.
     pub(crate) drain: Duration,
     pub(crate) verbosity: Verbosity,
+    pub(crate) jail: JailSpec,
+}
+
+/// What workers are kept from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JailSpec {
+    /// Whom they become; `None` keeps the user that starts them.
+    pub(crate) user: Option<UserSpec>,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) may_lack: MayLack,
+    /// Whether they keep CAP_NET_ADMIN, if the keeper has it.
+    pub(crate) keep_net_admin: bool,
 }
 
 /// One kind of connection or datagram, and where it goes.

@@ -10,6 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mmproxy_forwarder::{Namespace, TargetNamespace};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
 use self::serve::Serving;
@@ -17,6 +19,7 @@ use self::sockets::Sockets;
 use crate::channel::{Addresses, Assignment, Ear, Mouth, Order, Report, halves};
 use crate::descriptors;
 use crate::exit::{Exit, Failure};
+use crate::jail::confine;
 use crate::log;
 use crate::runtime;
 use crate::spec::Budget;
@@ -28,9 +31,6 @@ pub(crate) fn main() -> Result<Exit, Failure> {
     let channel = channel().map_err(|error| {
         Failure::new(Exit::Usage, error).hint("a worker is started by mmproxy itself, not by hand")
     })?;
-    // Gone with the keeper, whatever kills it.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
-        .map_err(|errno| Failure::new(Exit::Software, io::Error::from(errno)))?;
     runtime::block_on(async {
         let (mouth, ear) = halves::<Report, Order>(channel, LONGEST_ORDER)
             .map_err(|error| Failure::new(Exit::Software, error))?;
@@ -53,10 +53,14 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
     log::start(assignment.spec.global.verbosity);
     let surroundings = Surroundings::of(&assignment);
     let budget = Budget::within(&assignment.spec, descriptors::limit());
-    let prepared = Sockets::inherited(&assignment, budget)
-        .and_then(|sockets| Serving::prepare(&assignment, sockets, budget, &surroundings));
-    let mut serving = match prepared {
-        Ok(serving) => serving,
+    let prepared = Sockets::inherited(&assignment, budget).and_then(|sockets| {
+        // Before threads are started, so that it is all of them.
+        let confined = confine(&assignment.confinement)?;
+        end_with_keeper()?;
+        Ok((confined, Serving::prepare(&assignment, sockets, budget, &surroundings)?))
+    });
+    let (confined, mut serving) = match prepared {
+        Ok(prepared) => prepared,
         Err(failure) => {
             let report = Report::Failed {
                 exit: failure.exit() as u8,
@@ -68,7 +72,7 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
             return Ok(failure.exit());
         }
     };
-    mouth.say(&Report::Ready).await.ok();
+    mouth.say(&Report::Ready(Box::new(confined))).await.ok();
     let mut orders = listen(ear);
     loop {
         let order = tokio::select! {
@@ -96,6 +100,14 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
             None => return Ok(Exit::Unavailable),
         }
     }
+}
+
+/// The kernel ends this process when the thread that started it ends, whatever ends that (prctl(2)): nobody is left who
+/// would start another one while this one has the sockets.
+///
+/// A change of the user undoes it, so it comes after that.
+fn end_with_keeper() -> Result<(), Failure> {
+    set_pdeathsig(Signal::SIGKILL).map_err(|errno| Failure::new(Exit::Software, io::Error::from(errno)))
 }
 
 /// Orders, heard by a task of its own: half of one must not be dropped.

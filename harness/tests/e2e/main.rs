@@ -13,6 +13,7 @@ mod ground;
 mod header;
 mod hops;
 mod host;
+mod jail;
 mod lifecycle;
 mod lifetimes;
 mod listening;

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use harness::expect::eventually;
-use harness::{Balancer, Connection, Family, Gateway, Target, Topology, Version, addr, executable, isolated, scratch};
+use harness::{
+    Balancer, Connection, Family, Gateway, Target, Topology, Version, addr, executable, isolated, scratch,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -35,7 +37,8 @@ fn twenty_reloads_refuse_nobody_and_lose_no_byte_with_another_executable_in_betw
         let served = AtomicUsize::new(0);
         thread::scope(|scope| {
             scope.spawn(|| echo_everybody(&target, &over, scope));
-            let long: Vec<_> = (0..LONG).map(|number| LongSession::open(&balancer, address, number)).collect();
+            let long: Vec<_> =
+                (0..LONG).map(|number| LongSession::open(&balancer, address, number)).collect();
             for lane in 0..LANES {
                 let (over, served, balancer) = (&over, &served, &balancer);
                 scope.spawn(move || {

@@ -14,7 +14,8 @@ use Family::V4;
 #[test]
 fn out_of_descriptors_the_gateway_waits_and_then_serves_who_has_waited() {
     isolated(|| {
-        let scene = Scene::new();
+        // Nobody else may change the limits of another user's process, not even this test.
+        let scene = Scene::with(V4, |flags| flags.with(["--user", "keep"]));
         let limit = |soft: &str| {
             let pid = scene.gateway.worker();
             shell(&scene.net.gateway, &format!("prlimit --pid {pid} --nofile={soft}:"));

@@ -13,7 +13,7 @@ use super::values::{
     Limit, Probing, Routing, SourceArg, SourceKind, SourcePortArg, address, duration, keepalive, limit,
     target_v4, target_v6,
 };
-use super::{HeaderArg, ReturnPathArgs, TproxyArgs, UdpArgs};
+use super::{HeaderArg, ReturnPathArgs, SandboxArgs, TproxyArgs, UdpArgs};
 use crate::config::default;
 use crate::target_netns::TargetNetnsArgs;
 
@@ -142,6 +142,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) udp: UdpArgs,
+
+    #[command(flatten)]
+    pub(crate) jail: SandboxArgs,
 
     /// Print only what is wrong and the addresses listened on
     #[arg(short, long, conflicts_with = "verbose")]

@@ -3,6 +3,8 @@
 pub(crate) const PROTOCOL: &str = "tcp";
 pub(crate) const BACKLOG: &str = "1024";
 pub(crate) const DRAIN: &str = "10s";
+pub(crate) const SANDBOX: &str = "kill";
+pub(crate) const SANDBOX_MISSING: &str = "landlock";
 pub(crate) const SOURCE: &str = "header";
 pub(crate) const SOURCE_PORT: &str = "prefer";
 

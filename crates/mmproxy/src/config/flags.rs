@@ -7,9 +7,9 @@ use super::keys::List;
 use super::meaning;
 use super::mistake::{Mistake, Mistakes, Sources, Spot};
 use super::read::{Typed, TypedService};
-use super::scalar::{Endpoint, Name, Number, Scalar, Target, Time, TimeOrOff, Workers};
+use super::scalar::{Endpoint, Name, Number, Scalar, Target, Time, TimeOrOff, UserName, Workers};
 use super::slot::{Setting, Slot};
-use crate::cli::{RunArgs, SourcePortArg};
+use crate::cli::{RunArgs, SandboxArg, SourcePortArg};
 use crate::log::Verbosity;
 use crate::resolve::DEFAULT;
 use crate::spec::Spec;
@@ -42,6 +42,13 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
 
     let verbosity = Verbosity::of(args.quiet, args.verbose);
     flags.scalar(&mut typed.global.verbosity, verbosity, if args.quiet { "--quiet" } else { "--verbose" });
+
+    let jail = &args.jail;
+    flags.option(&mut typed.global.user, jail.user.clone().map(UserName), "--user");
+    let sandbox = if jail.do_not_sandbox { SandboxArg::Off } else { jail.sandbox };
+    flags.scalar(&mut typed.global.sandbox, sandbox, "--sandbox");
+    flags.scalar(&mut typed.global.sandbox_missing, jail.sandbox_missing, "--sandbox-missing");
+    flags.scalar(&mut typed.global.keep_net_admin, jail.keep_net_admin, "--keep-net-admin");
 
     keys.name.set(Name(DEFAULT.to_owned()), Spot::Nowhere);
     flags.scalar(&mut keys.protocol, args.path.protocol, "--protocol");

@@ -10,11 +10,11 @@ use mmproxy_routing::{Mark, Ports, Priority, Table};
 use serde_json::Value as Json;
 
 use super::default;
-use super::scalar::{Endpoint, Name, Number, Target, Time, TimeOrOff, Workers};
+use super::scalar::{Endpoint, Name, Number, Target, Time, TimeOrOff, UserName, Workers};
 use super::slot::{AnySlot, Setting, Slot, Value};
 use crate::cli::{
-    HeaderArg, Probing, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg,
-    UdpHeaderArg,
+    HeaderArg, MissingArg, Probing, ProtocolArg, ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind,
+    SourcePortArg, UdpHeaderArg,
 };
 use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
@@ -117,6 +117,17 @@ keys! {
             /// How much is said: `quiet`, what is wrong and the addresses listened on; `normal`; or `verbose`, what happens inside
             /// each session too.
             "verbosity" verbosity: Verbosity, Absent::Default("normal");
+        }
+        "Least privilege": {
+            /// User, and group if not its own, that workers run as, such as `mmproxy` or `990:990`; or `keep` for the user that
+            /// starts them.
+            "user" user: UserName, Absent::Means { meaning: "`nobody` for root, else `keep`", example: "\"nobody\"" };
+            /// What happens to a worker that makes a system call which is not on its list: `kill` it, `log` it and do it, or `off`.
+            "sandbox" sandbox: SandboxArg, Absent::Default(default::SANDBOX);
+            /// What the kernel may lack of the sandbox: `nothing`, `landlock` or `anything`; the start fails for what else it lacks.
+            "sandbox-missing" sandbox_missing: MissingArg, Absent::Default(default::SANDBOX_MISSING);
+            /// Workers keep CAP_NET_ADMIN: a client's port that a listener of this host has on all addresses can be kept then.
+            "keep-net-admin" keep_net_admin: bool, Absent::Default("false");
         }
     }
 }

@@ -9,13 +9,16 @@ use std::path::Path;
 
 use self::targets::Targets;
 use super::ReadList;
-use super::keys::{List, ServiceKeys};
+use super::keys::{GlobalKeys, List, ServiceKeys};
 use super::mistake::{Mistake, Mistakes, Sources, Spot};
 use super::read::{Typed, TypedService};
-use super::scalar::{Endpoint, Scalar as _};
+use super::scalar::{Endpoint, Scalar as _, UserName};
 use super::slot::{AnySlot as _, Slot, Value};
-use crate::cli::ProtocolArg;
-use crate::spec::{Global, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec, UdpSpec};
+use crate::cli::{KEEP, ProtocolArg};
+use crate::jail::UserSpec;
+use crate::spec::{
+    Global, JailSpec, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec, UdpSpec,
+};
 use crate::way_in;
 use crate::worker::available_cores;
 
@@ -35,6 +38,7 @@ pub(super) fn of(
         meaning.mistakes.push(mistake.help("`mmproxy config example` shows one"));
     }
     conflicts::find(&typed.services, &mut meaning);
+    let jail = meaning.jail(&typed.global);
     let services: Vec<Option<Vec<ServiceSpec>>> =
         typed.services.iter().map(|service| meaning.service(service)).collect();
     let services: Option<Vec<ServiceSpec>> = services
@@ -43,12 +47,13 @@ pub(super) fn of(
         .map(|services| services.into_iter().flatten().collect());
     conflicts::names_of_ports(services.as_deref().unwrap_or_default(), &mut meaning);
     let Meaning { mut mistakes, sources, .. } = meaning;
-    match services {
-        Some(services) if mistakes.is_empty() => Ok(Spec {
+    match services.zip(jail) {
+        Some((services, jail)) if mistakes.is_empty() => Ok(Spec {
             global: Global {
                 workers: typed.global.workers.value().0.unwrap_or_else(available_cores),
                 drain: typed.global.drain.value().0,
                 verbosity: typed.global.verbosity.value(),
+                jail,
             },
             services,
         }),
@@ -69,6 +74,30 @@ struct Meaning<'a> {
 }
 
 impl Meaning<'_> {
+    /// What workers are kept from. `None` where there is no such user.
+    fn jail(&mut self, keys: &GlobalKeys) -> Option<JailSpec> {
+        let user = match keys.user.get() {
+            None => UserSpec::by_default(),
+            Some(UserName(keep)) if keep == KEEP => None,
+            Some(UserName(user)) => match UserSpec::find(&user) {
+                Ok(user) => Some(user),
+                Err(error) => {
+                    let mistake = Mistake::new(error.to_string(), keys.user.spot(), "nobody of that name");
+                    self.mistakes.push(
+                        mistake.in_file().help(format!("{} keep changes no user", self.called("user"))),
+                    );
+                    return None;
+                }
+            },
+        };
+        Some(JailSpec {
+            user,
+            sandbox: keys.sandbox.value().sandbox(),
+            may_lack: keys.sandbox_missing.value().may_lack(),
+            keep_net_admin: keys.keep_net_admin.value(),
+        })
+    }
+
     /// One service; several where each port has a target of its own. `None` after a mistake.
     fn service(&mut self, typed: &TypedService) -> Option<Vec<ServiceSpec>> {
         let keys = &typed.keys;

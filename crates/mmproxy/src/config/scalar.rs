@@ -13,8 +13,8 @@ use serde_json::{Value as Json, json};
 
 use super::mistake::closest;
 use crate::cli::{
-    HeaderArg, Probing, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg,
-    UdpHeaderArg, duration, keepalive,
+    HeaderArg, MissingArg, Probing, ProtocolArg, ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind,
+    SourcePortArg, UdpHeaderArg, duration, keepalive,
 };
 use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
@@ -227,6 +227,27 @@ impl Scalar for Name {
     }
 }
 
+/// Whom workers run as, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserName(pub(crate) String);
+
+impl Scalar for UserName {
+    const FORM: Form = Form::NumberOrText;
+    const EXPECTED: &'static str = "a user such as \"mmproxy\", \"990:990\" or \"keep\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.contains('\0') {
+            Err("this names no user".to_owned())
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
 impl Scalar for PathBuf {
     const EXPECTED: &'static str = "the path of a file";
 
@@ -427,6 +448,8 @@ by_text! {
 }
 
 by_word! {
+    SandboxArg, "\"kill\", \"log\" or \"off\"";
+    MissingArg, "\"nothing\", \"landlock\" or \"anything\"";
     Verbosity, "\"quiet\", \"normal\" or \"verbose\"";
     ProtocolArg, "\"tcp\" or \"udp\"";
     SourceArg, "\"header\" or \"peer\"";

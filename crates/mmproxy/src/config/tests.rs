@@ -217,7 +217,7 @@ fn the_file_made_from_flags_means_what_the_flags_mean() {
     for line in [
         "--allow 10.0.0.2 -l 0.0.0.0:2222 -4 127.0.0.1:22",
         "--allow 10.0.0.2 --allow 2001:db8::/32 -l 0.0.0.0:2222 -l [::]:2222 -4 127.0.0.1:22 -6 [::1]:22 -P --workers 3 \
-         --drain 3s --backlog 7 --source peer --routing check --return-path connmark --mark 0x10/0xf0 --table 7 --priority 9",
+         --drain 3s --user 990:991 --sandbox log --sandbox-missing anything --keep-net-admin --backlog 7 --source peer --routing check --return-path connmark --mark 0x10/0xf0 --table 7 --priority 9",
         "--allow 10.0.0.2 -l 0.0.0.0:0 --target-from-header --allow-target 10.0.0.0/8:20-30 --allow-target [2001:db8::5]:22 \
          --allow-source loopback,own --target-netns docker:web --source-port ephemeral --listen-transparent",
         "--allow 10.0.0.2 -l 0.0.0.0:1 -4 127.0.0.1:22 --tproxy-ports 20-30 --tproxy-ports 40 --tproxy-mark 0x400/0xff00 \
@@ -242,7 +242,7 @@ fn every_flag_of_the_gateway_is_a_key_of_the_same_name() {
     let command = Cli::command();
     let flags: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     // Said in another way, or only on a terminal.
-    let no_keys = ["force-real-client-port", "quiet", "verbose", "help", "version"];
+    let no_keys = ["force-real-client-port", "do-not-sandbox", "quiet", "verbose", "help", "version"];
     let keys = || GlobalKeys::KEYS.iter().chain(ServiceKeys::KEYS);
     for &flag in flags.iter().filter(|flag| !no_keys.contains(flag)) {
         assert!(keys().any(|key| key.name == flag), "--{flag} has no key");

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::event::{Event, Events};
 use crate::channel::{Assignment, Ear, Mouth, Order, Report, halves};
+use crate::jail::{Confinement, lending};
 
 /// Number of a worker process, unique while the keeper lives; starts at 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +55,9 @@ impl Process {
         events: &Events,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let start = move || spawn(&executable, theirs, sockets);
+        let Confinement { keep_bind_low_ports, keep_net_admin, .. } = assignment.confinement;
+        let start =
+            move || lending(keep_bind_low_ports, keep_net_admin, || spawn(&executable, theirs, sockets));
         let child = match &place {
             None => start()?,
             // A process is born into the namespace of the thread that makes it.

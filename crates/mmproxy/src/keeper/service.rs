@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use mmproxy_forwarder::{AllowList, DialOptions, TargetChoice, Targets, UdpOptions};
+use mmproxy_forwarder::{AllowList, AllowedTarget, DialOptions, TargetChoice, Targets, UdpOptions};
 use mmproxy_routing::families_available;
 
 use crate::channel::Assignment;
-use crate::cli::ProtocolArg;
+use crate::cli::{ProtocolArg, SourcePortArg};
 use crate::exit::{Exit, Failure};
+use crate::jail::{Confinement, ConnectPorts};
 use crate::resolve::not_targets;
 use crate::return_path::{self, ReturnPath, Served};
-use crate::spec::{Budget, Global, Invalid, Marks, ServiceSpec, Spec};
+use crate::spec::{Budget, Global, Invalid, JailSpec, Marks, ServiceSpec, Spec};
 use crate::target_netns::NamespaceName;
 use crate::way_in::WayIn;
 
@@ -86,7 +87,45 @@ impl Group {
             marks: self.services.iter().map(|service| service.marks()).collect(),
             sockets: Vec::new(),
             host: None,
+            confinement: self.confinement(global),
         }
+    }
+
+    /// What their worker keeps.
+    pub(crate) fn confinement(&self, global: &Global) -> Confinement {
+        let JailSpec { user, sandbox, may_lack, keep_net_admin } = global.jail.clone();
+        let specs = || self.services.iter().map(|service| &service.spec);
+        Confinement {
+            user,
+            // To keep a client's port whatever it is; where another one does, so it does for these.
+            keep_bind_low_ports: specs().any(|spec| spec.source_port == SourcePortArg::Keep),
+            keep_net_admin: keep_net_admin || marks_need_net_admin(),
+            sandbox,
+            connect_ports: self.connect_ports(),
+            datagrams: specs().any(|spec| !spec.is_tcp()),
+            may_lack,
+        }
+    }
+
+    fn connect_ports(&self) -> ConnectPorts {
+        let mut ports = Vec::new();
+        for service in self.services.iter().filter(|service| service.spec.is_tcp()) {
+            let fixed = service.fixed_targets();
+            ports.extend(
+                fixed
+                    .iter()
+                    .flat_map(Targets::iter)
+                    .map(|target| target.addr().port())
+                    .map(|port| port..=port),
+            );
+            if let TargetChoice::FromHeader { allowed, .. } = &service.targets {
+                ports.extend(allowed.iter().map(AllowedTarget::ports));
+            }
+        }
+        if ports.iter().any(|range| range.clone().count() > FEW_PORTS) {
+            return ConnectPorts::Any;
+        }
+        ConnectPorts::Only(ports)
     }
 }
 
@@ -118,6 +157,19 @@ impl Service {
         return_path::marks(&self.return_path)
     }
 }
+
+/// SO_MARK takes CAP_NET_ADMIN before Linux 5.17 (socket(7)).
+fn marks_need_net_admin() -> bool {
+    let release = nix::sys::utsname::uname().ok();
+    let release = release.as_ref().and_then(|name| name.release().to_str()).unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next(), numbers.next());
+    // A kernel that does not tell is taken for a new one: a worker that lacks the right says so.
+    matches!(version, (Some(major), minor) if (major, minor.unwrap_or(0)) < (5, 17))
+}
+
+/// Landlock takes each port by itself.
+const FEW_PORTS: usize = 1024;
 
 /// The return path for the targets, wherever they are named.
 async fn return_path(service: &ServiceSpec, targets: &TargetChoice) -> Result<ReturnPath, Failure> {

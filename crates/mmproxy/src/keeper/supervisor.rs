@@ -21,6 +21,7 @@ use super::stop::Stop;
 use crate::channel::{Addresses, Order, Report};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::jail::Confined;
 use crate::signals::Asked;
 use crate::target_netns::NamespaceName;
 
@@ -49,6 +50,8 @@ pub(crate) struct Supervisor<'a> {
     fatal: Option<Failure>,
     /// What was last told about the host's addresses.
     host: Option<Addresses>,
+    /// What workers are confined to.
+    in_force: Option<Confined>,
     /// Workers that owe an answer, and since when.
     unanswered: BTreeMap<WorkerId, Instant>,
 }
@@ -81,6 +84,7 @@ impl<'a> Supervisor<'a> {
             stopping: None,
             fatal: None,
             host: None,
+            in_force: None,
             unanswered: BTreeMap::new(),
         }
     }
@@ -132,7 +136,8 @@ impl<'a> Supervisor<'a> {
 
     async fn hear(&mut self, event: Event) {
         match event {
-            Event::Said(id, Report::Ready) => {
+            Event::Said(id, Report::Ready(confined)) => {
+                self.confined(&confined);
                 let actions = self.crew.ready(id);
                 self.act_all(actions).await;
             }
@@ -184,6 +189,18 @@ impl<'a> Supervisor<'a> {
         if let Some(name) = groups.and_then(|groups| groups.get(group)?.netns.as_ref()) {
             info!(namespace = %name, "the target's network namespace is back");
         }
+    }
+
+    /// Says what is in force: once, and again when it is another thing.
+    fn confined(&mut self, confined: &Confined) {
+        if self.in_force.as_ref() == Some(confined) {
+            return;
+        }
+        info!(%confined, "workers are confined");
+        for gap in confined.gaps() {
+            warn!("{gap}");
+        }
+        self.in_force = Some(confined.clone());
     }
 
     fn group_in(&self, generation: Generation, name: &NamespaceName) -> Option<usize> {

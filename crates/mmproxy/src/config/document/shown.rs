@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 
-use crate::cli::{Probing, ProtocolArg, SourceArg};
+use clap::ValueEnum;
+
+use crate::cli::{KEEP, MissingArg, Probing, ProtocolArg, SandboxArg, SourceArg};
 use crate::config::keys::{List, ServiceKeys};
 use crate::config::mistake::Spot;
 use crate::config::read::{Typed, TypedService};
-use crate::config::scalar::{Endpoint, Name, Number, Scalar, Target, Time, TimeOrOff, Workers};
+use crate::config::scalar::{Endpoint, Name, Number, Scalar, Target, Time, TimeOrOff, UserName, Workers};
 use crate::config::slot::{Setting, Slot, Value};
-use crate::spec::{ServiceSpec, Spec};
+use crate::spec::{JailSpec, ServiceSpec, Spec};
 
 /// Every key with a value.
 pub(super) fn typed(spec: &Spec) -> Typed {
@@ -16,6 +18,14 @@ pub(super) fn typed(spec: &Spec) -> Typed {
     set(&mut typed.global.workers, Workers(Some(spec.global.workers)));
     set(&mut typed.global.drain, Time(spec.global.drain));
     set(&mut typed.global.verbosity, spec.global.verbosity);
+    let JailSpec { user, sandbox, may_lack, keep_net_admin } = &spec.global.jail;
+    let user = user.as_ref().map_or(Some(KEEP), |user| user.asked());
+    set_some(&mut typed.global.user, user.map(|user| UserName(user.to_owned())));
+    let same = |arg: &&SandboxArg| arg.sandbox() == *sandbox;
+    set_some(&mut typed.global.sandbox, SandboxArg::value_variants().iter().find(same).copied());
+    let same = |arg: &&MissingArg| arg.may_lack() == *may_lack;
+    set_some(&mut typed.global.sandbox_missing, MissingArg::value_variants().iter().find(same).copied());
+    set(&mut typed.global.keep_net_admin, *keep_net_admin);
     typed.services = spec.services.iter().map(service).collect();
     typed
 }

@@ -15,8 +15,9 @@ use proptest::sample::{select, subsequence};
 use super::*;
 use crate::cli::{HeaderArg, ProtocolArg, SourceArg, UdpHeaderArg};
 use crate::config::fuzzing::text_holds;
+use crate::jail::{MayLack, Sandbox};
 use crate::spec::{
-    Global, KeepaliveSpec, ReturnPathSpec, ServiceSpec, TargetsSpec, Timeouts, TproxySpec, UdpSpec,
+    Global, JailSpec, KeepaliveSpec, ReturnPathSpec, ServiceSpec, TargetsSpec, Timeouts, TproxySpec, UdpSpec,
 };
 use crate::target_netns::NamespaceName;
 
@@ -93,6 +94,12 @@ fn spec() -> impl Strategy<Value = Spec> {
         workers: NonZeroUsize::new(workers).unwrap(),
         drain,
         verbosity,
+        jail: JailSpec {
+            user: None,
+            sandbox: Sandbox::Log,
+            may_lack: MayLack::Nothing,
+            keep_net_admin: drain > Duration::from_secs(9),
+        },
     });
     // Marks and tables of services do not collide.
     let numbers = (any::<bool>(), select(&[100u32, 7, 4711][..]), 1..=32765u32);
