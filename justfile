@@ -60,6 +60,14 @@ bench-peers:
 bench-smoke *args:
     ci/bench-smoke.sh {{args}}
 
+# Dashboard and alerts against the program's metrics.
+dashboards:
+    ci/dashboards.sh
+
+# The status page in a browser; `--picture` draws docs/status-page.png anew.
+status-page *args:
+    ci/status-page.sh {{args}}
+
 # Runnable blocks of the documents.
 readme *files:
     ci/readme.sh {{files}}

@@ -105,6 +105,10 @@ if [ "$(uname -m)" = x86_64 ]; then
     same_calls 'system calls by their arguments' 'some arguments'
     same_calls 'system calls that fail' fails
 fi
+metrics() {
+    sed '/^#\[cfg(test)\]/,$d' crates/mmproxy/src/metrics/render.rs | grep -oE '"mmproxy_[a-z_]+"' | tr -d '"' | sort -u
+}
+same 'metrics' "$(cells metrics | grep -oE '`[a-z_]+`' | tr -d '`' | sort -u)" "$(metrics)"
 
 statuses() {
     sed -nE 's/^    [A-Z][A-Za-z]+ = ([0-9]+),$/\1/p' crates/mmproxy/src/exit.rs | sort -u

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::line::{Ear, Mouth, halves};
 use crate::cli::ProtocolArg;
 use crate::jail::{Confined, Confinement};
+use crate::metrics::Snapshot;
 use crate::spec::{Marks, Spec};
 
 /// What the keeper tells a worker.
@@ -30,6 +31,8 @@ pub(crate) enum Order {
     NamespaceGone,
     /// The host's addresses have changed.
     Host(Addresses),
+    /// What everybody else has counted, for whoever asks by the admin address.
+    Others(Box<Snapshot>),
     /// Answer this, to show that your threads go on.
     Ping,
 }
@@ -53,6 +56,8 @@ pub(crate) enum Report {
     HandedOver,
     /// The answer to a ping.
     Pong,
+    /// What it has counted so far; each second where there is an admin address, and at its end.
+    Counted(Box<Snapshot>),
 }
 
 /// A worker's part of the whole.
@@ -64,6 +69,8 @@ pub(crate) struct Assignment {
     pub(crate) marks: Vec<Marks>,
     /// The sockets it was started with, in their order; sockets of one address stand together.
     pub(crate) sockets: Vec<Slot>,
+    /// Behind them comes the one of the admin address.
+    pub(crate) admin: bool,
     /// Where the targets are in a network namespace of their own, which the worker was started in: the host's addresses,
     /// which it cannot ask for.
     pub(crate) host: Option<Addresses>,

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod admin;
 mod config;
 mod jail_probe;
 mod routing;
@@ -11,6 +12,7 @@ mod tools;
 mod udp;
 mod values;
 
+pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
 pub(crate) use config::{ConfigCommand, RunFileArgs};
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};

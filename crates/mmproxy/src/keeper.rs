@@ -16,6 +16,7 @@ mod sockets;
 mod source;
 mod stop;
 mod supervisor;
+mod tally;
 
 use self::event::{Events, Generation};
 use self::shift::Shift;
@@ -29,13 +30,14 @@ use crate::exit::{Exit, Failure};
 use crate::log::{self, Verbosity};
 use crate::privileges;
 use crate::runtime;
+use crate::spec::Global;
 
 pub(crate) use self::source::Source;
 pub(crate) use self::stop::Until;
 
 /// `mmproxy` without a command: runs until SIGTERM or SIGINT.
 pub(crate) fn main(args: RunArgs) -> Result<Exit, Failure> {
-    log::start(Verbosity::of(args.quiet, args.verbose));
+    log::start(Verbosity::of(args.quiet, args.verbose), args.eyes.log_format)?;
     let mut console = Console::stdout(args.quiet);
     run(&Source::Flags(Box::new(args)), &mut console, Until::Signalled)?;
     Ok(Exit::Ok)
@@ -44,9 +46,9 @@ pub(crate) fn main(args: RunArgs) -> Result<Exit, Failure> {
 /// `mmproxy run`: the same for what a file describes.
 pub(crate) fn of_file(args: RunFileArgs) -> Result<Exit, Failure> {
     let source = Source::File(args);
-    // Read for this alone: how much is said stands in the file.
-    let verbosity = source.read()?.global.verbosity;
-    log::start(verbosity);
+    // Read for this alone: how much is said, and in which form, stands in the file.
+    let Global { verbosity, log_format, .. } = source.read()?.global;
+    log::start(verbosity, log_format)?;
     let mut console = Console::stdout(verbosity == Verbosity::Quiet);
     run(&source, &mut console, Until::Signalled)?;
     Ok(Exit::Ok)

@@ -3,6 +3,7 @@
 //! Start reading at `keeper`, which has the privileges and starts what serves; `worker` is that. `cli` is the command line
 //! as typed, `resolve` what it means.
 
+mod admin;
 mod channel;
 mod cli;
 mod commands;
@@ -11,11 +12,14 @@ mod console;
 mod descriptors;
 mod escape;
 mod exit;
+mod eyes;
 mod hex;
+mod hint;
 mod jail;
 mod keeper;
 mod log;
 mod loopback;
+mod metrics;
 mod namespace;
 mod privileges;
 mod resolve;
@@ -25,6 +29,8 @@ mod selfcheck;
 mod signals;
 mod spec;
 mod target_netns;
+mod trace;
+mod watch;
 mod way_in;
 mod worker;
 

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::gateway::{Budget, Invalid, Marks};
 use crate::cli::{
-    HeaderArg, ProtocolArg, ReturnPathArgs, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg,
-    TproxyArgs, UdpHeaderArg,
+    HeaderArg, HealthCheckArg, LogFormat, ProtocolArg, ReturnPathArgs, ReturnPathMode, Routing, SourceArg,
+    SourceKind, SourcePortArg, TproxyArgs, UdpHeaderArg,
 };
 use crate::jail::{MayLack, Sandbox, UserSpec};
 use crate::log::Verbosity;
@@ -39,6 +39,10 @@ pub(crate) struct Global {
     /// How long sessions may go on when they have to end.
     pub(crate) drain: Duration,
     pub(crate) verbosity: Verbosity,
+    /// Form of the log, if it is said.
+    pub(crate) log_format: Option<LogFormat>,
+    /// Where metrics and the status page are served.
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) jail: JailSpec,
 }
 
@@ -79,6 +83,8 @@ pub(crate) struct ServiceSpec {
     #[serde(with = "text::optional")]
     pub(crate) target_netns: Option<NamespaceName>,
     pub(crate) return_path: ReturnPathSpec,
+    /// What becomes of connections that speak for no client.
+    pub(crate) health_checks: HealthCheckArg,
     pub(crate) timeouts: Timeouts,
     /// Of `protocol` UDP; of no meaning for TCP.
     pub(crate) udp: UdpSpec,

@@ -8,11 +8,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mmproxy_forwarder::{Namespace, TargetNamespace};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
+use tokio::time::interval;
 
 use self::serve::Serving;
 use self::sockets::Sockets;
@@ -50,7 +52,8 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
     let Ok(Some(Order::Prepare(assignment))) = ear.hear().await else {
         return Err(Failure::new(Exit::Software, "the keeper gave no assignment"));
     };
-    log::start(assignment.spec.global.verbosity);
+    let global = &assignment.spec.global;
+    log::start(global.verbosity, global.log_format)?;
     let surroundings = Surroundings::of(&assignment);
     let budget = Budget::within(&assignment.spec, descriptors::limit());
     let prepared = Sockets::inherited(&assignment, budget).and_then(|sockets| {
@@ -74,10 +77,19 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
     };
     mouth.say(&Report::Ready(Box::new(confined))).await.ok();
     let mut orders = listen(ear);
+    let mut looks = interval(LOOK);
+    let counts = assignment.spec.global.admin.is_some();
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
-            ended = serving.ended() => return ended,
+            ended = serving.ended() => {
+                mouth.say(&Report::Counted(Box::new(serving.counted()))).await.ok();
+                return ended;
+            }
+            _ = looks.tick(), if counts => {
+                mouth.say(&Report::Counted(Box::new(serving.counted()))).await.ok();
+                continue;
+            }
         };
         match order {
             Some(Order::Serve) => serving.serve(),
@@ -89,6 +101,7 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
             Some(Order::Cut) => serving.cut(),
             Some(Order::NamespaceGone) => surroundings.leave(),
             Some(Order::Host(addresses)) => surroundings.tell(addresses),
+            Some(Order::Others(others)) => serving.note_others(*others),
             Some(Order::Ping) => {
                 serving.answer().await;
                 mouth.say(&Report::Pong).await.ok();
@@ -141,6 +154,12 @@ impl Surroundings {
         Self { place, host }
     }
 
+    /// Name of this process in the metrics.
+    fn name(&self, assignment: &Assignment) -> String {
+        let netns = assignment.spec.services.first().and_then(|service| service.target_netns.as_ref());
+        netns.map_or_else(|| "worker".to_owned(), |netns| format!("worker in {netns}"))
+    }
+
     /// The namespace is not the wanted one any more.
     fn leave(&self) {
         if let Some(place) = &self.place {
@@ -155,6 +174,9 @@ impl Surroundings {
         }
     }
 }
+
+/// How often it is told what was counted: the page and Prometheus look less often.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// More than every allowed network of every service takes.
 const LONGEST_ORDER: u64 = 1 << 30;

@@ -9,6 +9,7 @@ mod config;
 mod datagrams;
 mod demo;
 mod exits;
+mod eyes;
 mod ground;
 mod header;
 mod hops;

@@ -9,8 +9,10 @@
 mod admission;
 mod exhaustion;
 mod header;
+mod health;
 mod isolated;
 mod lifecycle;
+mod live;
 mod namespace;
 mod relay;
 mod rig;

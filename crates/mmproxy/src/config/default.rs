@@ -3,6 +3,7 @@
 pub(crate) const PROTOCOL: &str = "tcp";
 pub(crate) const BACKLOG: &str = "1024";
 pub(crate) const DRAIN: &str = "10s";
+pub(crate) const HEALTH_CHECKS: &str = "pass";
 pub(crate) const SANDBOX: &str = "kill";
 pub(crate) const SANDBOX_MISSING: &str = "landlock";
 pub(crate) const SOURCE: &str = "header";

@@ -43,6 +43,8 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
     let verbosity = Verbosity::of(args.quiet, args.verbose);
     flags.scalar(&mut typed.global.verbosity, verbosity, if args.quiet { "--quiet" } else { "--verbose" });
 
+    flags.option(&mut typed.global.log_format, args.eyes.log_format, "--log-format");
+    flags.option(&mut typed.global.admin, args.eyes.admin, "--admin");
     let jail = &args.jail;
     flags.option(&mut typed.global.user, jail.user.clone().map(UserName), "--user");
     let sandbox = if jail.do_not_sandbox { SandboxArg::Off } else { jail.sandbox };
@@ -90,6 +92,7 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
 
     let source_port = if args.force_real_client_port { SourcePortArg::Keep } else { args.source_port };
     flags.scalar(&mut keys.source_port, source_port, "--source-port");
+    flags.scalar(&mut keys.health_checks, args.health_checks, "--health-checks");
     let time = args.header_timeout;
     flags.scalar(&mut keys.header_timeout, Time(time), "--header-timeout");
     let time = args.connect_timeout;

@@ -1,6 +1,7 @@
 //! Every key of a configuration file: one table, from which files are read and written, and which the example, the
 //! schema and the reference page are made of.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -13,8 +14,8 @@ use super::default;
 use super::scalar::{Endpoint, Name, Number, Target, Time, TimeOrOff, UserName, Workers};
 use super::slot::{AnySlot, Setting, Slot, Value};
 use crate::cli::{
-    HeaderArg, MissingArg, Probing, ProtocolArg, ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind,
-    SourcePortArg, UdpHeaderArg,
+    HeaderArg, HealthCheckArg, LogFormat, MissingArg, Probing, ProtocolArg, ReturnPathMode, Routing,
+    SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg,
 };
 use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
@@ -118,6 +119,13 @@ keys! {
             /// each session too.
             "verbosity" verbosity: Verbosity, Absent::Default("normal");
         }
+        "Eyes": {
+            /// Form of the log on standard error: `text`, `json` or `journald`.
+            "log-format" log_format: LogFormat, Absent::Means { meaning: "`text`, or `journald` where systemd says that standard error is the journal", example: "\"json\"" };
+            /// Where metrics, health and a status page are served by HTTP. Whoever reaches it sees the clients' addresses: it has
+            /// neither password nor encryption.
+            "admin" admin: SocketAddr, Absent::Means { meaning: "nowhere", example: "\"127.0.0.1:9100\"" };
+        }
         "Least privilege": {
             /// User, and group if not its own, that workers run as, such as `mmproxy` or `990:990`; or `keep` for the user that
             /// starts them.
@@ -204,6 +212,10 @@ keys! {
             /// Port of the spoofed connection: `keep` the client's or refuse, `prefer` it where it is free, or any
             /// (`ephemeral`).
             "source-port" source_port: SourcePortArg, Absent::Default(default::SOURCE_PORT);
+            /// What becomes of connections that speak for no client, as balancers' health checks do (LOCAL, UNKNOWN): they `pass`
+            /// to the target from the gateway's own address, or the gateway may `answer` them itself, by an end in order while
+            /// the target is up and a reset while it is down, or `refuse` them.
+            "health-checks" health_checks: HealthCheckArg, Absent::Default(default::HEALTH_CHECKS);
             /// How long a load balancer may take to send its whole header, from accept; at least 3s.
             "header-timeout" header_timeout: Time<3000>, Absent::Default(default::HEADER_TIMEOUT);
             /// How long the target may take to accept a connection.

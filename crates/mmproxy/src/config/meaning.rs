@@ -14,7 +14,7 @@ use super::mistake::{Mistake, Mistakes, Sources, Spot};
 use super::read::{Typed, TypedService};
 use super::scalar::{Endpoint, Scalar as _, UserName};
 use super::slot::{AnySlot as _, Slot, Value};
-use crate::cli::{KEEP, ProtocolArg};
+use crate::cli::{HealthCheckArg, KEEP, ProtocolArg};
 use crate::jail::UserSpec;
 use crate::spec::{
     Global, JailSpec, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec, UdpSpec,
@@ -54,6 +54,8 @@ pub(super) fn of(
                 drain: typed.global.drain.value().0,
                 verbosity: typed.global.verbosity.value(),
                 jail,
+                log_format: typed.global.log_format.get(),
+                admin: typed.global.admin.get(),
             },
             services,
         }),
@@ -143,6 +145,7 @@ impl Meaning<'_> {
                 table: keys.table.value(),
                 priority: keys.priority.value(),
             },
+            health_checks: keys.health_checks.value(),
             timeouts: Timeouts {
                 header: keys.header_timeout.value().0,
                 connect: keys.connect_timeout.value().0,
@@ -204,6 +207,14 @@ impl Meaning<'_> {
     }
 
     fn datagrams(&mut self, keys: &ServiceKeys) {
+        if keys.health_checks.value() == HealthCheckArg::Answer {
+            let title = format!(
+                "{} answer answers connections, and datagrams are served",
+                self.called("health-checks")
+            );
+            let mistake = Mistake::new(title, keys.health_checks.spot(), "datagrams are served");
+            self.mistakes.push(mistake.help("let datagrams pass, or refuse them"));
+        }
         let each_port = if self.flags { "listen on each port with -l" } else { "name each port in `listen`" };
         if keys.listen_transparent.value() {
             let title = format!(

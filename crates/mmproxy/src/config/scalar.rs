@@ -13,8 +13,8 @@ use serde_json::{Value as Json, json};
 
 use super::mistake::closest;
 use crate::cli::{
-    HeaderArg, MissingArg, Probing, ProtocolArg, ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind,
-    SourcePortArg, UdpHeaderArg, duration, keepalive,
+    HeaderArg, HealthCheckArg, LogFormat, MissingArg, Probing, ProtocolArg, ReturnPathMode, Routing,
+    SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg, duration, keepalive,
 };
 use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
@@ -440,6 +440,7 @@ macro_rules! by_word {
 }
 
 by_text! {
+    SocketAddr, Form::Text, "an address and a port such as \"127.0.0.1:9100\"";
     NamespaceName, Form::NumberOrText, "a network namespace: \"docker:NAME\", a name, a path or a process number";
     AllowedTarget, Form::Text, "a destination such as \"10.0.0.5:22\" or \"10.0.0.0/24:20000-20100\"";
     Table, Form::Number, "the number of a routing table";
@@ -448,6 +449,8 @@ by_text! {
 }
 
 by_word! {
+    LogFormat, "\"text\", \"json\" or \"journald\"";
+    HealthCheckArg, "\"pass\", \"answer\" or \"refuse\"";
     SandboxArg, "\"kill\", \"log\" or \"off\"";
     MissingArg, "\"nothing\", \"landlock\" or \"anything\"";
     Verbosity, "\"quiet\", \"normal\" or \"verbose\"";

@@ -183,7 +183,7 @@ fn the_shortest_times_are_those_of_the_forwarder() {
     let datagrams = valid(&format!("{ONE}protocol = \"udp\"\nudp-idle-timeout = \"1s\"\n"));
     let fits = |service: &ServiceSpec| {
         let dial = service.dial(Marks::default(), None)?;
-        service.gateway(&spec.global, dial, NonZeroUsize::MIN)?;
+        service.gateway(&spec.global, dial, NonZeroUsize::MIN, mmproxy_forwarder::TargetHealth::new())?;
         service.datagrams(NonZeroUsize::MAX).map(|_| ())
     };
     fits(&spec.services[0]).unwrap();
@@ -217,7 +217,7 @@ fn the_file_made_from_flags_means_what_the_flags_mean() {
     for line in [
         "--allow 10.0.0.2 -l 0.0.0.0:2222 -4 127.0.0.1:22",
         "--allow 10.0.0.2 --allow 2001:db8::/32 -l 0.0.0.0:2222 -l [::]:2222 -4 127.0.0.1:22 -6 [::1]:22 -P --workers 3 \
-         --drain 3s --user 990:991 --sandbox log --sandbox-missing anything --keep-net-admin --backlog 7 --source peer --routing check --return-path connmark --mark 0x10/0xf0 --table 7 --priority 9",
+         --drain 3s --user 990:991 --sandbox log --sandbox-missing anything --keep-net-admin --admin 127.0.0.1:9100 --log-format json --health-checks answer --backlog 7 --source peer --routing check --return-path connmark --mark 0x10/0xf0 --table 7 --priority 9",
         "--allow 10.0.0.2 -l 0.0.0.0:0 --target-from-header --allow-target 10.0.0.0/8:20-30 --allow-target [2001:db8::5]:22 \
          --allow-source loopback,own --target-netns docker:web --source-port ephemeral --listen-transparent",
         "--allow 10.0.0.2 -l 0.0.0.0:1 -4 127.0.0.1:22 --tproxy-ports 20-30 --tproxy-ports 40 --tproxy-mark 0x400/0xff00 \

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mmproxy_forwarder::Namespace;
-use mmproxy_routing::{Lease, Policy};
+use mmproxy_routing::{Lease, Plan, Policy};
 
 use super::elsewhere::Elsewhere;
 use super::event::{Events, Generation};
@@ -83,6 +83,15 @@ impl Ground {
             Part::Here(_) => Some(None),
             Part::Elsewhere(elsewhere) => elsewhere.present().map(Some),
         }
+    }
+
+    /// What is to be there in this network namespace as long as it is held.
+    pub(crate) fn plans(&self) -> Vec<Plan> {
+        let here = self.groups.iter().filter_map(|part| match part {
+            Part::Here(leases) => Some(leases),
+            Part::Elsewhere(_) => None,
+        });
+        here.flatten().map(|lease| lease.plan().clone()).collect()
     }
 
     /// The self-check's findings about a service's targets.

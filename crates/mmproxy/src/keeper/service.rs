@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mmproxy_forwarder::{AllowList, AllowedTarget, DialOptions, TargetChoice, Targets, UdpOptions};
+use mmproxy_forwarder::{
+    AllowList, AllowedTarget, DialOptions, TargetChoice, TargetHealth, Targets, UdpOptions,
+};
 use mmproxy_routing::families_available;
 
 use crate::channel::Assignment;
@@ -86,6 +88,7 @@ impl Group {
             },
             marks: self.services.iter().map(|service| service.marks()).collect(),
             sockets: Vec::new(),
+            admin: false,
             host: None,
             confinement: self.confinement(global),
         }
@@ -136,7 +139,7 @@ impl Service {
         let way_in = WayIn::new(&spec.way_in(), spec.path())?;
         let dial = spec.dial(return_path::marks(&return_path), None).map_err(invalid)?;
         // The worker makes one of its own.
-        spec.gateway(global, dial.clone(), budget.sessions).map_err(invalid)?;
+        spec.gateway(global, dial.clone(), budget.sessions, TargetHealth::new()).map_err(invalid)?;
         let udp = match spec.protocol {
             ProtocolArg::Tcp => None,
             ProtocolArg::Udp => Some(spec.datagrams(budget.flows).map_err(invalid)?),

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use mmproxy_forwarder::{Namespace, OwnAddresses};
+use tokio::task::JoinSet;
 
 use super::event::{Events, Generation};
 use super::ground::{Ground, Hold};
@@ -15,6 +17,7 @@ use crate::channel::Addresses;
 use crate::console::Console;
 use crate::descriptors;
 use crate::exit::Failure;
+use crate::eyes::ReturnPathState;
 use crate::spec::Spec;
 
 /// Services with their sockets, their return paths, and their numbers.
@@ -24,6 +27,9 @@ pub(crate) struct Shift {
     pub(crate) groups: Vec<Group>,
     pub(crate) sockets: Sockets,
     pub(crate) ground: Ground,
+    /// What somebody wants to know of the return path, and who looks.
+    pub(crate) return_path: Option<Arc<ReturnPathState>>,
+    _looking: JoinSet<()>,
 }
 
 impl Shift {
@@ -45,7 +51,13 @@ impl Shift {
         let sockets = Sockets::bind(&services, former).await?;
         let hold = Hold { generation, drain: services.global.drain, events };
         let ground = Ground::hold(&groups, &sockets, &hold, console).await?;
-        Ok(Self { generation, services, groups, sockets, ground })
+        let (mut looking, plans) = (JoinSet::new(), ground.plans());
+        let return_path = (services.global.admin.is_some() && !plans.is_empty()).then(|| {
+            let state = Arc::new(ReturnPathState::default());
+            looking.spawn(Arc::clone(&state).watch(plans));
+            state
+        });
+        Ok(Self { generation, services, groups, sockets, ground, return_path, _looking: looking })
     }
 
     /// Starts a worker for a group, in `place`.
@@ -57,10 +69,16 @@ impl Shift {
         executable: PathBuf,
         events: &Events,
     ) -> io::Result<Process> {
+        // The first group's worker answers to whoever asks by the admin address.
+        let admin = self.sockets.admin().filter(|_| group == 0);
         let group = &self.groups[group];
         let mut assignment = group.assignment(&self.services.global);
-        let (copies, slots) = self.sockets.copies(group)?;
+        let (mut copies, slots) = self.sockets.copies(group)?;
         assignment.sockets = slots;
+        if let Some(listener) = admin {
+            copies.push(listener.try_clone()?.into());
+            assignment.admin = true;
+        }
         if place.is_some() {
             assignment.host = Some(Addresses::from(&OwnAddresses::of_this_host()?));
         }

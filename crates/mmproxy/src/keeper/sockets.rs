@@ -1,7 +1,7 @@
 //! The listening sockets, which outlive every worker.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use crate::privileges;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sockets {
     bound: Vec<Arc<Bound>>,
+    admin: Option<(SocketAddr, Arc<TcpListener>)>,
 }
 
 /// The sockets of one address: one for each thread that serves.
@@ -67,7 +68,19 @@ impl Sockets {
                 sockets.bound.push(bound);
             }
         }
+        if let Some(asked) = services.global.admin {
+            let admin = match &former.admin {
+                Some((address, listener)) if *address == asked => Arc::clone(listener),
+                _ => Arc::new(bind_admin(asked).await?),
+            };
+            sockets.admin = Some((asked, admin));
+        }
         Ok(sockets)
+    }
+
+    /// The socket of the admin address.
+    pub(crate) fn admin(&self) -> Option<&TcpListener> {
+        self.admin.as_ref().map(|(_, listener)| &**listener)
     }
 
     /// Where a service listens, with the real ports.
@@ -100,6 +113,25 @@ impl Sockets {
 
     fn find(&self, protocol: ProtocolArg, asked: SocketAddr) -> Option<&Arc<Bound>> {
         self.bound.iter().find(|bound| bound.asked == asked && bound.protocol() == protocol)
+    }
+}
+
+/// Binds the admin address.
+async fn bind_admin(asked: SocketAddr) -> Result<TcpListener, Failure> {
+    let deadline = Instant::now() + LINGERING;
+    loop {
+        match TcpListener::bind(asked) {
+            Ok(listener) => return Ok(listener),
+            // The workers of a keeper that was killed are ending.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                sleep(PAUSE).await;
+            }
+            Err(error) => {
+                let what = format!("--admin: cannot listen on {asked}: {error}");
+                return Err(Failure::new(Exit::Unavailable, what)
+                    .hint("`ss -ltnp` lists who listens; `ip address` lists the addresses of this host"));
+            }
+        }
     }
 }
 

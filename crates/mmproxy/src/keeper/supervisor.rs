@@ -18,6 +18,7 @@ use super::process::{Ended, Process, WorkerId};
 use super::shift::Shift;
 use super::source::Source;
 use super::stop::Stop;
+use super::tally::Tally;
 use crate::channel::{Addresses, Order, Report};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -54,6 +55,7 @@ pub(crate) struct Supervisor<'a> {
     in_force: Option<Confined>,
     /// Workers that owe an answer, and since when.
     unanswered: BTreeMap<WorkerId, Instant>,
+    tally: Tally,
 }
 
 impl<'a> Supervisor<'a> {
@@ -66,6 +68,8 @@ impl<'a> Supervisor<'a> {
         shift: Shift,
     ) -> Self {
         let current = shift.generation;
+        let mut tally = Tally::new();
+        tally.watch(shift.return_path.clone());
         Self {
             source,
             console,
@@ -86,6 +90,7 @@ impl<'a> Supervisor<'a> {
             host: None,
             in_force: None,
             unanswered: BTreeMap::new(),
+            tally,
         }
     }
 
@@ -151,6 +156,11 @@ impl<'a> Supervisor<'a> {
                 let actions = self.crew.failed(id, failure);
                 self.act_all(actions).await;
             }
+            Event::Said(id, Report::Counted(snapshot)) => {
+                self.tally.counted(id, *snapshot);
+                // Whoever answers by the admin address knows of the others as soon as it has told of itself.
+                self.tell(id, Order::Others(Box::new(self.tally.beside(id))));
+            }
             Event::Said(id, Report::Pong) => drop(self.unanswered.remove(&id)),
             Event::Ended(id, how) => self.ended(id, how).await,
             Event::Entered(generation, name, place) => self.entered(generation, &name, place).await,
@@ -161,6 +171,7 @@ impl<'a> Supervisor<'a> {
     async fn ended(&mut self, id: WorkerId, how: Ended) {
         self.processes.remove(&id);
         self.unanswered.remove(&id);
+        self.tally.ended(id);
         let failure =
             || Failure::new(Exit::Software, format!("worker {id} ended before it was ready: {how}"));
         let actions = self.crew.ended(id, how, failure);
@@ -234,6 +245,7 @@ impl<'a> Supervisor<'a> {
                 self.again(generation, group);
             }
             Action::Lost(generation, group, how) => {
+                self.tally.lost();
                 if self.stopping.is_none() {
                     error!(%how, "a worker ended: its sessions are lost, another one is started");
                     self.again(generation, group);
@@ -360,6 +372,8 @@ impl<'a> Supervisor<'a> {
 
     async fn reloaded(&mut self, generation: Generation) {
         self.current = generation;
+        self.tally.reloaded(true);
+        self.tally.watch(self.shifts[&generation].return_path.clone());
         self.due.clear();
         self.backoff.clear();
         info!("reloaded");
@@ -372,6 +386,7 @@ impl<'a> Supervisor<'a> {
         for line in failure.to_string().lines() {
             error!("{line}");
         }
+        self.tally.reloaded(false);
         error!("not reloaded: what was served before is served on");
         // Its workers, if there are any, are on their way out; what they need goes with the last of them.
         if let Some(shift) = self.shifts.remove(&generation) {

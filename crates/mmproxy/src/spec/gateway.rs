@@ -6,13 +6,14 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use mmproxy_codec::{DecodeOptions, Formats};
 use mmproxy_forwarder::{
     AllowList, ClientFrom, DatagramFormat, DialOptions, Family, FlowLimits, GatewayConfig, HeaderRule,
-    Keepalive, KeepaliveInvalid, SourceClass, SourcePolicy, SourcePort, TargetChoice, TargetNamespace,
-    TargetsInvalid, TimeoutTooShort, UdpOptions, flows_within, sessions_within,
+    HealthChecks, Keepalive, KeepaliveInvalid, SourceClass, SourcePolicy, SourcePort, TargetChoice,
+    TargetHealth, TargetNamespace, TargetsInvalid, TimeoutTooShort, UdpOptions, flows_within,
+    sessions_within,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{Global, ServiceSpec, Spec, Timeouts};
-use crate::cli::{HeaderArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg};
+use crate::cli::{HeaderArg, HealthCheckArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg};
 
 /// The marks of spoofed sockets, which the return path decides; `None` where it needs none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,12 +84,14 @@ impl ServiceSpec {
         global: &Global,
         dial: DialOptions,
         sessions: NonZeroUsize,
+        health: TargetHealth,
     ) -> Result<GatewayConfig, Invalid> {
         let too_short = |key| move |error| Invalid::TooShort(key, error);
         Ok(GatewayConfig::new(self.allow_list(), self.target_choice()?)
             .client_from(self.client_from())
             .decode(self.decode())
             .sources(self.allow_source.iter().fold(SourcePolicy::new(), |all, kind| all.allow(class(*kind))))
+            .health_checks(self.health_checks(), health)
             .dial(dial)
             .header_timeout(self.timeouts.header)
             .map_err(too_short("header-timeout"))?
@@ -98,6 +101,15 @@ impl ServiceSpec {
             .map_err(too_short("half-closed-timeout"))?
             .drain(global.drain)
             .max_sessions(sessions))
+    }
+
+    /// What becomes of connections that speak for no client.
+    pub(crate) const fn health_checks(&self) -> HealthChecks {
+        match self.health_checks {
+            HealthCheckArg::Pass => HealthChecks::Pass,
+            HealthCheckArg::Answer => HealthChecks::Answer,
+            HealthCheckArg::Refuse => HealthChecks::Refuse,
+        }
     }
 
     /// The same about datagrams; each address listened on may have `flows`.

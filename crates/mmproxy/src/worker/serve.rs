@@ -4,18 +4,23 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mmproxy_forwarder::{
-    Drained, Gateway, GatewayConfig, OwnAddresses, ServeError, Shutdown, UdpGateway, UdpOptions,
+    Drained, Gateway, GatewayConfig, HealthChecks, OwnAddresses, ServeError, Shutdown, TargetHealth,
+    UdpGateway, UdpOptions,
 };
 use tokio::task::{JoinError, JoinSet};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Surroundings;
 use super::sockets::{Inherited, Sockets};
 use super::threads::Workers;
+use crate::admin::{self, AdminState};
 use crate::channel::Assignment;
 use crate::exit::{Exit, Failure};
-use crate::log::{self, SessionLog};
+use crate::eyes::{Eyes, watch_targets};
+use crate::log;
+use crate::metrics::{Served, Snapshot};
 use crate::spec::{Budget, Invalid};
+use crate::watch::Watch;
 
 /// What a worker serves.
 pub(super) struct Serving {
@@ -27,6 +32,12 @@ pub(super) struct Serving {
     accepting: JoinSet<Result<Drained, ServeError>>,
     receiving: JoinSet<Result<Drained, ServeError>>,
     udp: Vec<UdpGateway>,
+    eyes: Arc<Eyes>,
+    admin: Option<std::net::TcpListener>,
+    /// Looks after targets, from the start.
+    looking: JoinSet<()>,
+    /// Answers by the admin address, while this worker accepts.
+    answering: JoinSet<()>,
     failed: Option<Failure>,
 }
 
@@ -48,29 +59,38 @@ impl Serving {
         let mut waiting = Vec::new();
         let mut udp = Vec::new();
         let mut first: Option<Gateway> = None;
+        let (mut services, mut looking) = (Vec::new(), JoinSet::new());
         for ((service, marks), sockets) in
             assignment.spec.services.iter().zip(&assignment.marks).zip(sockets.services)
         {
             let dial = service.dial(*marks, surroundings.place.clone()).map_err(invalid)?;
-            let config = service.gateway(global, dial, budget.sessions).map_err(invalid)?;
+            let (watch, health) = (Watch::new(&service.name), TargetHealth::new());
+            let checked = global.admin.is_some() || service.health_checks() == HealthChecks::Answer;
+            if let Some(targets) = service.targets.fixed().ok().flatten().filter(|_| checked) {
+                looking.spawn(watch_targets(watch.clone(), targets, dial.clone(), health.clone()));
+            }
+            let config = service.gateway(global, dial, budget.sessions, health).map_err(invalid)?;
             let config = surroundings.with_addresses(config);
             match sockets {
                 Inherited::Connections(listeners) => {
                     let gateway = match &first {
-                        None => Gateway::new(config, SessionLog::new()),
-                        Some(first) => first.beside(config, SessionLog::new()),
+                        None => Gateway::new(config, watch.clone()),
+                        Some(first) => first.beside(config, watch.clone()),
                     };
                     let gateway = gateway.map_err(unavailable)?;
+                    watch.metrics.count_with(Served::Tcp(gateway.clone()));
                     first.get_or_insert_with(|| gateway.clone());
                     waiting.push(Waiting::Connections(gateway, listeners));
                 }
                 Inherited::Datagrams(listeners) => {
                     let options: UdpOptions = service.datagrams(budget.flows).map_err(invalid)?;
-                    let gateway = UdpGateway::new(config, options, SessionLog::new()).map_err(unavailable)?;
+                    let gateway = UdpGateway::new(config, options, watch.clone()).map_err(unavailable)?;
+                    watch.metrics.count_with(Served::Udp(gateway.clone()));
                     udp.push(gateway.clone());
                     waiting.push(Waiting::Datagrams(gateway, listeners));
                 }
             }
+            services.push(watch);
         }
         let threads =
             Workers::start(global.workers).map_err(|error| Failure::new(Exit::Unavailable, error))?;
@@ -82,12 +102,34 @@ impl Serving {
             accepting: JoinSet::new(),
             receiving: JoinSet::new(),
             udp,
+            eyes: Arc::new(Eyes::new(services, surroundings.name(assignment), global.workers.get())),
+            admin: sockets.admin,
+            looking,
+            answering: JoinSet::new(),
             failed: None,
         })
     }
 
+    /// What was counted here so far.
+    pub(super) fn counted(&self) -> Snapshot {
+        self.eyes.own()
+    }
+
+    /// What others have counted.
+    pub(super) fn note_others(&self, others: Snapshot) {
+        self.eyes.note_others(others);
+    }
+
     /// Serves on every socket: connections on a thread for each socket of an address, datagrams on threads of their own.
     pub(super) fn serve(&mut self) {
+        if let Some(listener) = self.admin.take() {
+            let state = Arc::clone(&self.eyes) as Arc<dyn AdminState>;
+            match admin::serve(listener, state) {
+                Ok(server) => drop(self.answering.spawn(server)),
+                // The services are worth more than those who look at them.
+                Err(error) => warn!(%error, "the admin address is not served"),
+            }
+        }
         for service in std::mem::take(&mut self.waiting) {
             match service {
                 Waiting::Connections(gateway, addresses) => {
@@ -116,6 +158,8 @@ impl Serving {
     /// Sessions go on. Flows end, so that the other worker can have their addresses: the next datagram begins them anew.
     pub(super) async fn hand_over(&mut self) {
         self.waiting.clear();
+        self.looking.abort_all();
+        self.answering.abort_all();
         self.connections.drain();
         self.datagrams.cut();
         while let Some(ended) = self.receiving.join_next().await {
@@ -126,6 +170,7 @@ impl Serving {
     /// Takes nothing any more; what lives may finish.
     pub(super) fn drain(&mut self) {
         self.waiting.clear();
+        self.looking.abort_all();
         self.connections.drain();
         self.datagrams.drain();
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use listenfd::ListenFd;
 use mmproxy_forwarder::{Listener, UdpListener};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 
 use crate::channel::{Assignment, Slot};
 use crate::cli::ProtocolArg;
@@ -15,6 +15,8 @@ use crate::spec::Budget;
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) services: Vec<Inherited>,
+    /// Of the admin address.
+    pub(super) admin: Option<TcpListener>,
 }
 
 /// The sockets of a service, one list for each address.
@@ -28,8 +30,9 @@ impl Sockets {
     /// Takes over what the keeper has handed over (`LISTEN_FDS`), which is what the assignment lists.
     pub(super) fn inherited(assignment: &Assignment, budget: Budget) -> Result<Self, Failure> {
         let mut handed = ListenFd::from_env();
-        if handed.len() != assignment.sockets.len() {
-            let what = format!("{} sockets were handed over, not {}", handed.len(), assignment.sockets.len());
+        let expected = assignment.sockets.len() + usize::from(assignment.admin);
+        if handed.len() != expected {
+            let what = format!("{} sockets were handed over, not {expected}", handed.len());
             return Err(Failure::new(Exit::Software, what));
         }
         let mut services = Vec::new();
@@ -62,7 +65,11 @@ impl Sockets {
                 }
             });
         }
-        Ok(Self { services })
+        let admin = match assignment.admin {
+            true => handed.take_tcp_listener(assignment.sockets.len()).map_err(broken)?,
+            false => None,
+        };
+        Ok(Self { services, admin })
     }
 }
 

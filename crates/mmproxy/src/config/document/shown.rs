@@ -18,6 +18,8 @@ pub(super) fn typed(spec: &Spec) -> Typed {
     set(&mut typed.global.workers, Workers(Some(spec.global.workers)));
     set(&mut typed.global.drain, Time(spec.global.drain));
     set(&mut typed.global.verbosity, spec.global.verbosity);
+    set_some(&mut typed.global.log_format, spec.global.log_format);
+    set_some(&mut typed.global.admin, spec.global.admin);
     let JailSpec { user, sandbox, may_lack, keep_net_admin } = &spec.global.jail;
     let user = user.as_ref().map_or(Some(KEEP), |user| user.asked());
     set_some(&mut typed.global.user, user.map(|user| UserName(user.to_owned())));
@@ -64,6 +66,7 @@ fn service(spec: &ServiceSpec) -> TypedService {
     set(&mut keys.tproxy_table, spec.tproxy.table);
 
     set(&mut keys.source_port, spec.source_port);
+    set(&mut keys.health_checks, spec.health_checks);
     set(&mut keys.header_timeout, Time(spec.timeouts.header));
     set(&mut keys.connect_timeout, Time(spec.timeouts.connect));
     set(&mut keys.idle_timeout, TimeOrOff(spec.timeouts.idle));

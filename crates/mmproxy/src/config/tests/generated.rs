@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::cli::{HeaderArg, ProtocolArg, SourceArg, UdpHeaderArg};
+use crate::cli::{HeaderArg, HealthCheckArg, LogFormat, ProtocolArg, SourceArg, UdpHeaderArg};
 use crate::config::fuzzing::text_holds;
 use crate::jail::{MayLack, Sandbox};
 use crate::spec::{
@@ -94,6 +94,8 @@ fn spec() -> impl Strategy<Value = Spec> {
         workers: NonZeroUsize::new(workers).unwrap(),
         drain,
         verbosity,
+        log_format: Some(LogFormat::Json),
+        admin: Some(([127, 0, 0, 1], 9100).into()),
         jail: JailSpec {
             user: None,
             sandbox: Sandbox::Log,
@@ -177,6 +179,7 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
                     table: Table::default(),
                     priority: Priority::default(),
                 },
+                health_checks: if tcp { HealthCheckArg::Answer } else { HealthCheckArg::Refuse },
                 timeouts,
                 udp: match (tcp, source) {
                     (true, _) => UdpSpec::default(),
