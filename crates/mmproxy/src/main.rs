@@ -7,6 +7,7 @@ mod admin;
 mod channel;
 mod cli;
 mod commands;
+mod config;
 mod console;
 mod control;
 mod descriptors;
@@ -77,6 +78,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Kill(args)) => commands::control::kill(&args),
         Some(Command::Trace(args)) => commands::control::trace(&args),
         Some(Command::Reload(args)) => commands::control::reload(&args),
+        Some(Command::Run(args)) => keeper::of_file(args),
+        Some(Command::Config(command)) => commands::config::run(&command),
         Some(Command::Demo) => commands::demo::run(),
         Some(Command::Worker) => worker::main(),
         Some(Command::JailProbe(args)) => commands::jail_probe::run(&args),

@@ -1,106 +1,19 @@
 //! The command line as meant: files read, networks merged, defaults applied. Nothing is bound or changed here.
 
-mod allowed;
-mod udp;
-
-use std::num::NonZeroUsize;
-
 use mmproxy_forwarder::{Targets, TargetsInvalid};
 
-use crate::cli::{HealthCheckArg, ProtocolArg, RunArgs, SandboxArgs, SourceArg, SourcePortArg, TargetArgs};
+use crate::cli::{RunArgs, TargetArgs};
+use crate::config;
 use crate::exit::{Exit, Failure};
-use crate::log::Verbosity;
-use crate::spec::{Global, JailSpec, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec};
-use crate::worker::available_cores;
+use crate::spec::Spec;
 
 /// Turns the flags into what they mean, or tells every mistake in them at once.
 pub(crate) fn run(args: &RunArgs) -> Result<Spec, Failure> {
-    let udp = udp::spec(args)?;
-    let allowed = allowed::networks(args)?;
-    let targets = targets_spec(args)?;
-    if args.health_checks == HealthCheckArg::Answer && args.path.protocol == ProtocolArg::Udp {
-        let wrong = "--health-checks answer answers connections, and -p udp has none";
-        return Err(Failure::new(Exit::Usage, wrong).hint("let datagrams pass, or refuse them"));
-    }
-    let service = ServiceSpec {
-        name: DEFAULT.to_owned(),
-        protocol: args.path.protocol,
-        listen: args.listen.clone(),
-        backlog: args.backlog,
-        listen_transparent: args.listen_transparent,
-        tproxy: TproxySpec {
-            ports: args.tproxy.tproxy_ports.clone(),
-            mark: args.tproxy.tproxy_mark,
-            table: args.tproxy.tproxy_table,
-        },
-        source: args.source,
-        allowed,
-        allow_source: args.allow_source.clone(),
-        source_port: if args.force_real_client_port { SourcePortArg::Keep } else { args.source_port },
-        targets,
-        target_netns: args.netns.target_netns.clone(),
-        return_path: ReturnPathSpec {
-            mode: args.path.return_path,
-            routing: args.routing,
-            mark: args.path.mark,
-            table: args.path.table,
-            priority: args.path.priority,
-        },
-        health_checks: args.health_checks,
-        timeouts: Timeouts {
-            header: args.header_timeout,
-            connect: args.connect_timeout,
-            idle: args.idle_timeout.0,
-            half_closed: args.half_closed_timeout.0,
-            tcp_user: args.tcp_user_timeout.0,
-            keepalive: args.keepalive.0,
-        },
-        udp,
-    };
-    let workers = args.workers.and_then(|number| NonZeroUsize::new(number.into()));
-    Ok(Spec {
-        global: Global {
-            workers: workers.unwrap_or_else(available_cores),
-            drain: args.drain,
-            verbosity: Verbosity::of(args.quiet, args.verbose),
-            jail: jail(&args.jail)?,
-            log_format: args.eyes.log_format,
-            admin: args.eyes.admin,
-            control: args.control.clone(),
-        },
-        services: vec![service],
-    })
+    config::of_flags(args).map_err(config::Mistakes::report)
 }
 
 /// Name of the one service that flags describe.
 pub(crate) const DEFAULT: &str = "default";
-
-fn jail(args: &SandboxArgs) -> Result<JailSpec, Failure> {
-    let user =
-        args.user().map_err(|error| Failure::new(Exit::Config, error).hint("--user keep changes no user"))?;
-    Ok(JailSpec {
-        user,
-        sandbox: args.sandbox(),
-        may_lack: args.may_lack(),
-        keep_net_admin: args.keep_net_admin,
-    })
-}
-
-fn targets_spec(args: &RunArgs) -> Result<TargetsSpec, Failure> {
-    let TargetArgs { target_v4: v4, target_v6: v6 } = args.targets;
-    if !args.target_from_header {
-        targets(args.targets)?;
-        return Ok(TargetsSpec { v4, v6, from_header: None });
-    }
-    if args.source == SourceArg::Peer {
-        return Err(Failure::new(
-            Exit::Usage,
-            "--target-from-header needs a header, and --source peer asks for none",
-        )
-        .hint("name the target with -4 or -6"));
-    }
-    Ok(TargetsSpec { v4, v6, from_header: Some(args.allow_target.clone()) })
-}
 
 /// The targets, each a possible one.
 pub(crate) fn targets(args: TargetArgs) -> Result<Targets, Failure> {
@@ -117,8 +30,11 @@ pub(crate) fn not_targets(error: TargetsInvalid) -> Failure {
 mod tests {
     use super::*;
     use crate::cli::Cli;
+    use crate::spec::{Budget, Invalid};
     use clap::Parser;
+    use mmproxy_forwarder::{FlowLimits, UdpOptions};
     use std::fs;
+    use std::num::NonZeroUsize;
 
     fn resolve(line: &str) -> Result<Spec, Failure> {
         let line = format!("mmproxy -l 127.0.0.1:0 -4 127.0.0.1:22 {line}");
@@ -195,5 +111,38 @@ mod tests {
         let spec = run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run).unwrap();
         let sent = serde_json::to_string(&spec).unwrap();
         assert_eq!(serde_json::from_str::<Spec>(&sent).unwrap(), spec);
+    }
+
+    fn datagrams(flags: &str) -> String {
+        format!("mmproxy --allow 10.0.0.2 -l 127.0.0.1:0 -l 127.0.0.2:0 -4 127.0.0.1:53 {flags}")
+    }
+
+    #[test]
+    fn each_address_has_its_share_of_the_descriptors() {
+        let spec = parsed(&datagrams("-p udp --workers 2")).unwrap();
+        let budget = Budget::within(&spec, 10_268);
+        // Two workers with three runtime descriptors and six for two addresses, 256 kept, halved.
+        let share = FlowLimits::new(NonZeroUsize::new((10_268 - 2 * 9 - 256) / 2).unwrap());
+        assert_eq!(spec.services[0].datagrams(budget.flows).unwrap(), UdpOptions::new(share));
+    }
+
+    #[test]
+    fn more_flows_than_descriptors_are_refused() {
+        let few = NonZeroUsize::new(100).unwrap();
+        let spec = parsed(&datagrams("-p udp --udp-max-flows 101")).unwrap();
+        assert!(matches!(spec.services[0].datagrams(few), Err(Invalid::TooManyFlows { .. })));
+    }
+
+    #[test]
+    fn what_is_for_the_other_protocol_is_refused_by_name() {
+        for (flags, named) in [
+            ("--udp-idle-timeout 5s", "--udp-idle-timeout"),
+            ("--header spp", "--header"),
+            ("-p udp --listen-transparent", "--listen-transparent"),
+        ] {
+            let failure = parsed(&datagrams(flags)).unwrap_err();
+            assert_eq!(failure.exit(), Exit::Usage);
+            assert!(failure.to_string().contains(named), "{failure}");
+        }
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct ServiceSpec {
     pub(crate) tproxy: TproxySpec,
     /// Where the client's address comes from.
     pub(crate) source: SourceArg,
+    /// Formats of headers that are accepted; of datagrams one alone.
+    pub(crate) headers: Vec<HeaderArg>,
     /// Load balancers: the networks of every file and flag together. Empty: nobody may connect.
     pub(crate) allowed: Vec<IpNet>,
     /// Kinds of client address that are let in although they are refused by default.
@@ -159,7 +161,6 @@ pub(crate) struct KeepaliveSpec {
 /// What is said about datagrams alone. `None`: derived from the limit on open files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UdpSpec {
-    pub(crate) header: HeaderArg,
     pub(crate) which: UdpHeaderArg,
     pub(crate) idle: Duration,
     pub(crate) max_flows: Option<NonZeroUsize>,
@@ -170,7 +171,6 @@ pub(crate) struct UdpSpec {
 impl Default for UdpSpec {
     fn default() -> Self {
         Self {
-            header: HeaderArg::V2,
             which: UdpHeaderArg::Every,
             idle: Duration::from_secs(60),
             max_flows: None,

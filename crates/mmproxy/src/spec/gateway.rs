@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 
+use mmproxy_codec::{DecodeOptions, Formats};
 use mmproxy_forwarder::{
     AllowList, ClientFrom, DatagramFormat, DialOptions, Family, FlowLimits, GatewayConfig, HeaderRule,
     HealthChecks, Keepalive, KeepaliveInvalid, SourceClass, SourcePolicy, SourcePort, TargetChoice,
@@ -88,6 +89,7 @@ impl ServiceSpec {
         let too_short = |key| move |error| Invalid::TooShort(key, error);
         Ok(GatewayConfig::new(self.allow_list(), self.target_choice()?)
             .client_from(self.client_from())
+            .decode(self.decode())
             .sources(self.allow_source.iter().fold(SourcePolicy::new(), |all, kind| all.allow(class(*kind))))
             .health_checks(self.health_checks(), health)
             .dial(dial)
@@ -123,9 +125,10 @@ impl ServiceSpec {
             return Err(Invalid::TooManyFlows { asked: limits.total(), most: flows });
         }
         UdpOptions::new(limits)
-            .format(match self.udp.header {
-                HeaderArg::V2 => DatagramFormat::V2,
-                HeaderArg::Spp => DatagramFormat::Spp,
+            .format(if self.headers.contains(&HeaderArg::Spp) {
+                DatagramFormat::Spp
+            } else {
+                DatagramFormat::V2
             })
             .header(match self.udp.which {
                 UdpHeaderArg::Every => HeaderRule::EveryDatagram,
@@ -133,6 +136,19 @@ impl ServiceSpec {
             })
             .idle(self.udp.idle)
             .map_err(|error| Invalid::TooShort("udp-idle-timeout", error))
+    }
+
+    /// Which headers of connections are taken.
+    fn decode(&self) -> DecodeOptions {
+        let formats = self.headers.iter().map(|format| match format {
+            HeaderArg::V1 => Formats::V1,
+            HeaderArg::V2 => Formats::V2,
+            HeaderArg::Spp => Formats::SPP,
+        });
+        match formats.reduce(Formats::and) {
+            Some(formats) => DecodeOptions::new().formats(formats),
+            None => DecodeOptions::new(),
+        }
     }
 
     /// Where the client's address comes from.
