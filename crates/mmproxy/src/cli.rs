@@ -11,7 +11,7 @@ mod values;
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
-pub(crate) use udp::{HeaderArg, UdpArgs, UdpHeaderArg};
+pub(crate) use udp::{HeaderArg, IoUringArg, UdpArgs, UdpHeaderArg};
 pub(crate) use values::{
     FamilyArg, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg, Transport,
 };

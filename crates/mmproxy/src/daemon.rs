@@ -98,6 +98,16 @@ fn bind(settings: &Settings) -> Result<Bound, Failure> {
     Ok(Bound::Connections(listeners.collect::<Result<_, _>>()?))
 }
 
+/// Lets datagrams of many flows share a system call, if that is to be had here.
+fn share_calls(listeners: &mut [UdpListener]) {
+    for listener in listeners {
+        if let Err(error) = listener.use_io_uring() {
+            info!(%error, "no io_uring: each datagram costs a system call");
+            return;
+        }
+    }
+}
+
 /// What is held for this run: the return path where the targets are, and the way in where the listeners are.
 struct Held {
     return_path: ReturnPath,
@@ -242,7 +252,11 @@ async fn serve(
         }
         Bound::Datagrams(options, listeners) => {
             let gateway = UdpGateway::new(config, options, SessionLog::new()).map_err(unavailable)?;
-            for listener in listeners.into_iter().flatten() {
+            let mut listeners: Vec<_> = listeners.into_iter().flatten().collect();
+            if settings.udp_io_uring {
+                share_calls(&mut listeners);
+            }
+            for listener in listeners {
                 // It has a thread of its own.
                 let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
                 serving.spawn(async move { gateway.serve(listener, &shutdown).await });

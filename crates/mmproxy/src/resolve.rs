@@ -15,7 +15,7 @@ use mmproxy_forwarder::{
 };
 use mmproxy_routing::families_available;
 
-use crate::cli::{Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
+use crate::cli::{IoUringArg, Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
 use crate::exit::{Exit, Failure};
 use crate::return_path::{self, ReturnPath, Served};
 use crate::runtime;
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) listen_transparent: bool,
     /// For datagrams; `None`: connections are served.
     pub(crate) udp: Option<UdpOptions>,
+    /// Whether datagrams of many flows may share a system call.
+    pub(crate) udp_io_uring: bool,
     /// The same as the gateway's.
     pub(crate) client_from: ClientFrom,
     pub(crate) gateway: GatewayConfig,
@@ -96,6 +98,7 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         workers,
         listen_transparent: args.listen_transparent || way_in.is_wanted(),
         udp,
+        udp_io_uring: args.udp.udp_io_uring != Some(IoUringArg::Never),
         client_from,
         gateway,
         targets,

@@ -62,7 +62,7 @@ impl UdpGateway {
     ///
     /// [`ServeError::Listener`] when the socket itself breaks, which no sender can do; [`ServeError::Register`] when it
     /// cannot be watched.
-    pub async fn serve(&self, listener: UdpListener, shutdown: &Shutdown) -> Result<Drained, ServeError> {
+    pub async fn serve(&self, mut listener: UdpListener, shutdown: &Shutdown) -> Result<Drained, ServeError> {
         let address = listener.local_addr();
         let register = |error| ServeError::Register { listener: address, error };
         let orders = Arc::new(Orders::default());
@@ -72,7 +72,8 @@ impl UdpGateway {
         thread::Builder::new()
             .name("udp".to_owned())
             .spawn(move || {
-                let served = match Worker::new(&listener, &shared) {
+                let ring = listener.take_ring();
+                let served = match Worker::new(&listener, ring, &shared) {
                     Ok(worker) => {
                         worker.run(&orders).map_err(|error| ServeError::Listener { listener: address, error })
                     }

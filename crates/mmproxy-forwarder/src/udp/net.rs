@@ -22,6 +22,7 @@ use crate::udp::key::FlowKey;
 use crate::udp::listen::UdpListener;
 use crate::udp::mailbox::Letter;
 use crate::udp::report::{FlowEnd, FlowReport};
+use crate::udp::sends::Sends;
 use crate::udp::table::FlowId;
 use crate::udp::upstream::Upstream;
 use crate::worker::Worker;
@@ -37,8 +38,10 @@ pub(crate) struct Net<'a> {
     namespace: Option<Namespace>,
     /// The last balancer that was found in the list of allowed networks.
     admitted: Option<IpAddr>,
+    /// Datagrams that wait to be sent to targets; `None` where each is sent at once.
+    pub(crate) sends: Option<Sends>,
     /// Datagrams handed to targets since they were added to the counters.
-    sent: u64,
+    pub(crate) sent: u64,
 }
 
 /// A flow's side toward its target.
@@ -50,9 +53,16 @@ pub(crate) struct Leg {
 }
 
 impl<'a> Net<'a> {
-    pub(crate) fn new(epoll: Epoll, listener: &'a UdpListener, shared: &'a UdpShared) -> Self {
+    /// With `together`, datagrams to targets wait in [`sends`](Self::sends).
+    pub(crate) fn new(
+        epoll: Epoll,
+        listener: &'a UdpListener,
+        shared: &'a UdpShared,
+        together: bool,
+    ) -> Self {
+        let sends = together.then(Sends::default);
         let authority = Worker::new(Arc::clone(&shared.gateway), listener.local_addr());
-        Self { epoll, authority, listener, shared, namespace: None, admitted: None, sent: 0 }
+        Self { epoll, authority, listener, shared, namespace: None, admitted: None, sends, sent: 0 }
     }
 
     /// Whether targets are in a namespace that may go away.
@@ -162,9 +172,14 @@ impl World for Net<'_> {
         Ok(self.epoll.add(leg.socket.socket(), EpollEvent::new(EpollFlags::EPOLLIN, id.to_bits()))?)
     }
 
-    fn send(&mut self, leg: &Leg, payload: &[u8]) -> io::Result<()> {
-        leg.socket.send(payload)?;
-        self.sent += 1;
+    fn send(&mut self, id: FlowId, leg: &Leg, payload: &[u8]) -> io::Result<()> {
+        match &mut self.sends {
+            Some(sends) => sends.add(id, payload),
+            None => {
+                leg.socket.send(payload)?;
+                self.sent += 1;
+            }
+        }
         Ok(())
     }
 

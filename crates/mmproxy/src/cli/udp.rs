@@ -34,6 +34,10 @@ pub(crate) struct UdpArgs {
     /// How many of them the clients of one network, IPv4 /24 or IPv6 /56, may have [default: a quarter]
     #[arg(long, value_name = "N")]
     pub(crate) udp_max_flows_per_network: Option<NonZeroUsize>,
+
+    /// Whether datagrams of many flows share a system call [default: auto]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) udp_io_uring: Option<IoUringArg>,
 }
 
 impl UdpArgs {
@@ -46,6 +50,7 @@ impl UdpArgs {
             ("--udp-max-flows", self.udp_max_flows.is_some()),
             ("--udp-max-flows-per-balancer", self.udp_max_flows_per_balancer.is_some()),
             ("--udp-max-flows-per-network", self.udp_max_flows_per_network.is_some()),
+            ("--udp-io-uring", self.udp_io_uring.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }
@@ -58,6 +63,15 @@ pub(crate) enum HeaderArg {
     V2,
     /// Cloudflare's Simple Proxy Protocol; replies carry it too
     Spp,
+}
+
+/// Whether io_uring is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IoUringArg {
+    /// Where the kernel has it and nothing forbids it
+    Auto,
+    /// One system call for each datagram
+    Never,
 }
 
 /// Which datagrams have one.

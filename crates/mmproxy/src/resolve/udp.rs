@@ -53,8 +53,8 @@ pub(super) fn options(
         .hint("leave out one or the other"));
     }
     let listeners = NonZeroUsize::new(args.listen.len()).unwrap_or(NonZeroUsize::MIN);
-    // A socket, an epoll and a bell for each worker and address.
-    let descriptors = beside(workers, 3 * args.listen.len(), descriptors);
+    // A socket, an epoll, a bell and an io_uring for each worker and address.
+    let descriptors = beside(workers, 4 * args.listen.len(), descriptors);
     let allowed = flows_within(descriptors, listeners);
     let mut limits = FlowLimits::new(flags.udp_max_flows.unwrap_or(allowed));
     if let Some(flows) = flags.udp_max_flows_per_balancer {
