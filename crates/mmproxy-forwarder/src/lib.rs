@@ -74,7 +74,7 @@ pub use gateway::{Drained, Gateway, Shutdown};
 pub use netns::{EnterError, Namespace, NamespaceGone, TargetNamespace};
 pub use observer::{
     AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, SessionEstablished, SessionOpened,
-    Unobserved,
+    Unobserved, WorkerPanicked,
 };
 pub use own::OwnAddresses;
 pub use policy::{SourceClass, SourceClassUnknown, SourcePolicy, SourceRefused};

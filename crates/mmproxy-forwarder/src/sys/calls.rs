@@ -42,6 +42,11 @@ impl Calls {
         Self { ring, outcomes: Vec::new() }
     }
 
+    /// Whether they share a system call.
+    pub(crate) const fn share(&self) -> bool {
+        self.ring.is_some()
+    }
+
     /// Makes `calls` in their order. [`outcome`](Self::outcome) tells by the number of each what came of it.
     pub(crate) fn make<'a>(&mut self, calls: impl Iterator<Item = Call<'a>>) {
         self.outcomes.clear();

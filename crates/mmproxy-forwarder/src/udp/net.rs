@@ -12,7 +12,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use crate::addr::{PeerAddr, SpoofSource, TargetAddr};
 use crate::error::SessionError;
 use crate::netns::{Namespace, NamespaceGone};
-use crate::observer::DatagramsDropped;
+use crate::observer::{DatagramsDropped, WorkerPanicked};
 use crate::report::SessionId;
 use crate::udp::core::{Dropped, Flow, Incoming, World};
 use crate::udp::drops::DropReason;
@@ -95,6 +95,14 @@ impl<'a> Net<'a> {
             let listener = self.listener.local_addr();
             let told = DatagramsDropped { listener, peer, reason, error, held_back };
             self.shared.gateway.observer.datagrams_dropped(&told);
+        }
+    }
+
+    /// Counts a panic that cost `flows`, and tells of it now and then.
+    pub(crate) fn tell_panicked(&self, flows: usize, now: Instant) {
+        if let Some(held_back) = self.shared.counters.panicked(now) {
+            let told = WorkerPanicked { listener: self.listener.local_addr(), flows, held_back };
+            self.shared.gateway.observer.worker_panicked(&told);
         }
     }
 

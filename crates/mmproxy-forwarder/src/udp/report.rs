@@ -58,11 +58,14 @@ pub enum FlowEnd {
     NamespaceGone,
     /// The gateway stopped.
     Stopped,
+    /// Its worker panicked, which is a bug.
+    Panicked,
 }
 
 impl FlowEnd {
     /// Every end, to register labels before the first flow.
-    pub const ALL: [Self; 4] = [Self::Idle, Self::Evicted, Self::NamespaceGone, Self::Stopped];
+    pub const ALL: [Self; 5] =
+        [Self::Idle, Self::Evicted, Self::NamespaceGone, Self::Stopped, Self::Panicked];
 
     /// Name in logs and metrics. Never rename: dashboards key on it.
     pub const fn label(self) -> &'static str {
@@ -71,6 +74,7 @@ impl FlowEnd {
             Self::Evicted => "evicted",
             Self::NamespaceGone => "namespace_gone",
             Self::Stopped => "stopped",
+            Self::Panicked => "panicked",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -69,10 +70,8 @@ impl<'a> Worker<'a> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(listener.fd(), EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         epoll.add(listener.mailbox().bell(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
-        let config = &shared.gateway.config;
-        let rules = shared.options.rules(listener.workers());
         Ok(Self {
-            core: Core::new(&shared.options, rules, config.client_from),
+            core: new_core(listener, shared),
             net: Net::new(epoll, listener, shared, ring.is_some()),
             inbox: Inbox::new(BATCH),
             outbox: Outbox::new(BATCH, listener.family()),
@@ -88,7 +87,7 @@ impl<'a> Worker<'a> {
     /// # Errors
     ///
     /// What the kernel said about the listener; no datagram can arrive any more.
-    pub(crate) fn run(mut self, orders: &Orders) -> io::Result<Drained> {
+    pub(crate) fn run(&mut self, orders: &Orders) -> io::Result<Drained> {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut end: Option<End> = None;
         let served = loop {
@@ -117,6 +116,21 @@ impl<'a> Worker<'a> {
         };
         let cut = self.core.close_all(&mut self.net, FlowEnd::Stopped);
         served.map(|()| Drained { finished: end.map_or(0, |end| end.finished), cut })
+    }
+
+    /// After a panic: ends every flow, and has nothing left of what was going on. Needs nothing that might not be had.
+    pub(crate) fn begin_anew(&mut self) {
+        let flows = self.core.table().len();
+        let again = AssertUnwindSafe(|| {
+            self.core.close_all(&mut self.net, FlowEnd::Panicked);
+            self.net.tell_panicked(flows, clock());
+        });
+        // What is half done, or an observer, may well panic again. The sockets close all the same, with the flows.
+        drop(panic::catch_unwind(again));
+        self.core = new_core(self.listener, self.shared);
+        self.net.sends = self.calls.share().then(Sends::default);
+        self.outbox.clear();
+        self.ready.clear();
     }
 
     /// What there is to do after one wait.
@@ -316,6 +330,11 @@ struct End {
     deadline: Instant,
     /// Flows that fell silent by themselves.
     finished: usize,
+}
+
+fn new_core(listener: &UdpListener, shared: &UdpShared) -> Core<Leg> {
+    let rules = shared.options.rules(listener.workers());
+    Core::new(&shared.options, rules, shared.gateway.config.client_from)
 }
 
 fn deliver(

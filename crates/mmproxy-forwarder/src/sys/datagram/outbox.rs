@@ -118,9 +118,14 @@ impl Outbox {
                 _ => return Err(Unsent { to: first.to, error }),
             }
         }
+        self.clear();
+        Ok(())
+    }
+
+    /// Forgets what waits.
+    pub(crate) fn clear(&mut self) {
         self.queued.clear();
         (self.taken, self.next, self.singly) = (0, 0, 0);
-        Ok(())
     }
 
     /// Sends the first datagram that waits, alone. It waits no more, sent or not.
