@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn each_address_has_its_share_of_the_descriptors() {
         let options = resolve("-p udp").unwrap();
-        // Two workers with three runtime descriptors and six for two addresses, 256 kept, halved.
-        let share = FlowLimits::new(NonZeroUsize::new((10_268 - 2 * 9 - 256) / 2).unwrap());
+        // Two workers with three runtime descriptors and eight for two addresses, 256 kept, halved.
+        let share = FlowLimits::new(NonZeroUsize::new((10_268 - 2 * 11 - 256) / 2).unwrap());
         assert_eq!(options, Some(UdpOptions::new(share)));
         assert_eq!(resolve("").unwrap(), None);
     }
