@@ -108,3 +108,44 @@ fn the_queue_is_good_for_nothing_but_sending_and_receiving() {
     let more = &mut [Restriction::sqe_op(opcode::Nop::CODE)];
     assert!(ring.submitter().register_restrictions(more).is_err(), "it was given more than at first");
 }
+
+#[test]
+fn a_queue_outlives_the_filter_that_forbids_to_make_another() {
+    // The filter is this thread's, and cannot be taken back.
+    std::thread::spawn(|| {
+        let mut calls = Calls::new(Some(Ring::new().expect("io_uring is to be had where tests run")));
+        forbid_rings();
+        let error = Ring::new().expect_err("it is forbidden");
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        let pairs: Vec<_> = (0..3).map(|_| pair()).collect();
+        let payloads = vec![b"hello".to_vec(); 3];
+        calls.make(sends(&pairs, &payloads));
+        let mut slots = vec![vec![0; 8]; 3];
+        calls.make(receives(&pairs, &mut slots));
+        assert!(calls.share(), "it broke");
+        assert!(slots.iter().all(|slot| slot.starts_with(b"hello")));
+    })
+    .join()
+    .expect("the thread's own assertions hold");
+}
+
+/// Has the kernel answer EPERM to this thread when it wants to make an io_uring or change one.
+fn forbid_rings() {
+    let line = |code: u32, (jt, jf), k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let [setup, register] = [libc::SYS_io_uring_setup, libc::SYS_io_uring_register].map(|call| call as u32);
+    let mut program = [
+        // The call's number is the first field of seccomp_data.
+        line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0),
+        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (1, 0), setup),
+        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (0, 1), register),
+        line(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        line(libc::BPF_RET | libc::BPF_K, (0, 0), libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: takes numbers only.
+    let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+    // SAFETY: `filter` and the program it points to outlive the call, and `len` is the program's length.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+}
