@@ -4,5 +4,8 @@
 
 pub(crate) mod calls;
 pub(crate) mod datagram;
+#[cfg(any(test, feature = "jail-probe"))]
+pub(crate) mod forbidden;
 pub(crate) mod queue;
+pub(crate) mod tcp_info;
 pub(crate) mod watch;

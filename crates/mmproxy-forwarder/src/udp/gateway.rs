@@ -2,15 +2,16 @@
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::GatewayConfig;
 use crate::error::ServeError;
 use crate::gateway::{Drained, Gateway, Phase, Shared, Shutdown};
+use crate::live::{LiveSession, Order, Which};
 use crate::observer::Observer;
 use crate::report::SessionId;
 use crate::udp::drops::{Counters, UdpCounts};
@@ -48,6 +49,7 @@ impl UdpGateway {
             options,
             counters: Counters::new(),
             endpoints: Endpoints::default(),
+            serving: Mutex::default(),
             flows: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -69,6 +71,11 @@ impl UdpGateway {
         let register = |error| ServeError::Register { listener: address, error };
         let orders = Arc::new(Orders::default());
         let control = Control { orders: Arc::clone(&orders), bell: listener.bell() };
+        self.shared
+            .serving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((Arc::downgrade(&orders), listener.bell()));
         let (ended, mut end) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
@@ -97,6 +104,41 @@ impl UdpGateway {
             let error = io::Error::other("its thread is gone");
             Err(ServeError::Listener { listener: address, error })
         })
+    }
+
+    /// Flows that live, `at_most` so many of each listener, in no order.
+    pub async fn flows(&self, at_most: usize) -> Vec<LiveSession> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.ask(&Order::Tell(tell), at_most);
+        let mut flows = Vec::new();
+        while let Some(flow) = told.recv().await {
+            flows.push(flow);
+        }
+        flows
+    }
+
+    /// Closes the flows that are meant, and returns which they were.
+    pub async fn close_flows(&self, which: Which) -> Vec<SessionId> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.ask(&Order::End(which, tell), usize::MAX);
+        let mut closed = Vec::new();
+        while let Some(id) = told.recv().await {
+            closed.push(id);
+        }
+        closed
+    }
+
+    fn ask(&self, order: &Order, at_most: usize) {
+        let mut serving = self.shared.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        // A worker that ends while it is asked drops the orders with its end of the channel.
+        serving.retain(|(orders, bell)| match orders.upgrade() {
+            Some(orders) => {
+                orders.ask(order.clone(), at_most);
+                bell.ring();
+                true
+            }
+            None => false,
+        });
     }
 
     /// What was counted so far.
@@ -151,6 +193,8 @@ pub(crate) struct UdpShared {
     pub(crate) options: UdpOptions,
     pub(crate) counters: Counters,
     pub(crate) endpoints: Endpoints,
+    /// To ask the workers.
+    serving: Mutex<Vec<(Weak<Orders>, Bell)>>,
     flows: AtomicU64,
 }
 

@@ -11,6 +11,8 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use crate::addr::{PeerAddr, SpoofSource, TargetAddr};
 use crate::error::SessionError;
+use crate::health::{HealthCheckEnd, HealthChecks};
+use crate::live::{LiveSession, SessionState};
 use crate::netns::{Namespace, NamespaceGone};
 use crate::observer::{DatagramsDropped, WorkerPanicked};
 use crate::report::SessionId;
@@ -40,8 +42,10 @@ pub(crate) struct Net<'a> {
     admitted: Option<IpAddr>,
     /// Datagrams that wait to be sent to targets; `None` where each is sent at once.
     pub(crate) sends: Option<Sends>,
-    /// Datagrams handed to targets since they were added to the counters.
-    pub(crate) sent: u64,
+    /// Datagrams handed to targets, and bytes each way, since they were added to the counters.
+    sent: u64,
+    bytes_up: u64,
+    bytes_down: u64,
 }
 
 /// A flow's side toward its target.
@@ -50,6 +54,13 @@ pub(crate) struct Leg {
     pub(crate) socket: Upstream,
     target: TargetAddr,
     id: SessionId,
+}
+
+impl Leg {
+    /// Number of the flow.
+    pub(crate) const fn id(&self) -> SessionId {
+        self.id
+    }
 }
 
 impl<'a> Net<'a> {
@@ -62,7 +73,18 @@ impl<'a> Net<'a> {
     ) -> Self {
         let sends = together.then(Sends::default);
         let authority = Worker::new(Arc::clone(&shared.gateway), listener.local_addr());
-        Self { epoll, authority, listener, shared, namespace: None, admitted: None, sends, sent: 0 }
+        Self {
+            epoll,
+            authority,
+            listener,
+            shared,
+            namespace: None,
+            admitted: None,
+            sends,
+            sent: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+        }
     }
 
     /// Whether targets are in a namespace that may go away.
@@ -110,6 +132,44 @@ impl<'a> Net<'a> {
     pub(crate) fn count(&mut self) {
         if self.sent > 0 {
             self.shared.counters.up.fetch_add(std::mem::take(&mut self.sent), Ordering::Relaxed);
+            self.shared.counters.bytes_up.fetch_add(std::mem::take(&mut self.bytes_up), Ordering::Relaxed);
+        }
+        if self.bytes_down > 0 {
+            self.shared
+                .counters
+                .bytes_down
+                .fetch_add(std::mem::take(&mut self.bytes_down), Ordering::Relaxed);
+        }
+    }
+
+    /// A datagram of `len` bytes was handed to a target.
+    pub(crate) const fn sent(&mut self, len: usize) {
+        self.sent += 1;
+        self.bytes_up += len as u64;
+    }
+
+    /// A reply of `len` bytes came from a target.
+    pub(crate) const fn returned(&mut self, len: usize) {
+        self.bytes_down += len as u64;
+    }
+
+    /// What a flow tells of itself.
+    pub(crate) fn live(&self, flow: &Flow<Leg>) -> LiveSession {
+        let report = self.report(flow, false);
+        LiveSession {
+            id: report.id,
+            peer: report.peer,
+            listener: report.listener,
+            header: report.header,
+            claimed: report.claimed,
+            bound: Some(report.bound),
+            target: Some(report.target),
+            state: SessionState::Relay,
+            age: report.total_time,
+            bytes_up: report.bytes_up,
+            bytes_down: report.bytes_down,
+            peer_tcp: None,
+            target_tcp: None,
         }
     }
 
@@ -163,6 +223,7 @@ impl World for Net<'_> {
                 let source = self.authority.authorise(claimed)?;
                 Ok((Some(source), config.targets.of_client(source, announced.destination)?))
             }
+            None if config.health_checks == HealthChecks::Refuse => Err(HealthCheckEnd::Refused.into()),
             None => Ok((None, config.targets.of_balancer(peer)?)),
         }
     }
@@ -185,7 +246,7 @@ impl World for Net<'_> {
             Some(sends) => sends.add(id, payload),
             None => {
                 leg.socket.send(payload)?;
-                self.sent += 1;
+                self.sent(payload.len());
             }
         }
         Ok(())

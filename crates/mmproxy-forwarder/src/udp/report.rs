@@ -56,6 +56,8 @@ pub enum FlowEnd {
     Evicted,
     /// The network namespace of the target is gone, or another one took its place.
     NamespaceGone,
+    /// The operator closed it.
+    Killed,
     /// The gateway stopped.
     Stopped,
     /// Its worker panicked, which is a bug.
@@ -64,8 +66,8 @@ pub enum FlowEnd {
 
 impl FlowEnd {
     /// Every end, to register labels before the first flow.
-    pub const ALL: [Self; 5] =
-        [Self::Idle, Self::Evicted, Self::NamespaceGone, Self::Stopped, Self::Panicked];
+    pub const ALL: [Self; 6] =
+        [Self::Idle, Self::Evicted, Self::NamespaceGone, Self::Killed, Self::Stopped, Self::Panicked];
 
     /// Name in logs and metrics. Never rename: dashboards key on it.
     pub const fn label(self) -> &'static str {
@@ -73,6 +75,7 @@ impl FlowEnd {
             Self::Idle => "idle",
             Self::Evicted => "evicted",
             Self::NamespaceGone => "namespace_gone",
+            Self::Killed => "killed",
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",
         }

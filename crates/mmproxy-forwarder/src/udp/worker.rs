@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -14,6 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::addr::PeerAddr;
 use crate::errno;
 use crate::gateway::Drained;
+use crate::live::Order;
 use crate::sys::calls::{Call, Calls, Ring};
 use crate::sys::datagram::{Inbox, Outbox, Oversized, Unsent, set_oversized};
 use crate::udp::core::{Core, Dropped, Incoming};
@@ -40,21 +42,34 @@ pub(crate) struct Worker<'a> {
 
 /// Tells a worker to end, from another thread; its bell has to be rung afterwards.
 #[derive(Debug, Default)]
-pub(crate) struct Orders(AtomicU8);
+pub(crate) struct Orders {
+    phase: AtomicU8,
+    /// What its flows are asked.
+    asked: Mutex<Vec<(Order, usize)>>,
+}
 
 impl Orders {
     /// No new flows, and an end soon.
     pub(crate) fn drain(&self) {
-        self.0.fetch_max(DRAIN, Ordering::Release);
+        self.phase.fetch_max(DRAIN, Ordering::Release);
     }
 
     /// The end, now.
     pub(crate) fn cut(&self) {
-        self.0.fetch_max(CUT, Ordering::Release);
+        self.phase.fetch_max(CUT, Ordering::Release);
     }
 
     fn now(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
+        self.phase.load(Ordering::Acquire)
+    }
+
+    /// Asks `at_most` so many flows.
+    pub(crate) fn ask(&self, order: Order, at_most: usize) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((order, at_most));
+    }
+
+    fn asked(&self) -> Vec<(Order, usize)> {
+        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -110,7 +125,7 @@ impl<'a> Worker<'a> {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => break Err(errno.into()),
             };
-            if let Err(error) = self.turn(&events[..ready], clock()) {
+            if let Err(error) = self.turn(&events[..ready], orders, clock()) {
                 break Err(error);
             }
         };
@@ -134,7 +149,7 @@ impl<'a> Worker<'a> {
     }
 
     /// What there is to do after one wait.
-    fn turn(&mut self, events: &[EpollEvent], now: Instant) -> io::Result<()> {
+    fn turn(&mut self, events: &[EpollEvent], orders: &Orders, now: Instant) -> io::Result<()> {
         if self.net.namespace_changed() {
             self.core.close_all(&mut self.net, FlowEnd::NamespaceGone);
         }
@@ -149,6 +164,9 @@ impl<'a> Worker<'a> {
         self.replies(now);
         if letters {
             self.letters(now);
+            for (order, at_most) in orders.asked() {
+                self.hear(&order, at_most);
+            }
         }
         let received = if arrivals { self.arrivals(now) } else { Ok(()) };
         self.net.count();
@@ -186,6 +204,28 @@ impl<'a> Worker<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Lets flows do what they were asked from outside.
+    #[cold]
+    fn hear(&mut self, order: &Order, at_most: usize) {
+        let ids: Vec<FlowId> = self.core.table().ids().take(at_most).collect();
+        for id in ids {
+            let Some(flow) = self.core.table().get(id) else { continue };
+            match order {
+                // Whoever asked may have gone.
+                Order::Tell(to) => {
+                    to.send(self.net.live(flow)).ok();
+                }
+                Order::End(which, to) => {
+                    let number = flow.upstream.id();
+                    if which.matches(number, flow.announced.client) {
+                        self.core.close(&mut self.net, id, FlowEnd::Killed);
+                        to.send(number).ok();
+                    }
+                }
+            }
+        }
     }
 
     /// Datagrams that arrived at another worker.
@@ -252,6 +292,7 @@ impl<'a> Worker<'a> {
     /// A reply of `len` bytes for the flow `id`, which arrived in `slot`.
     fn reply(&mut self, id: FlowId, slot: usize, len: usize, now: Instant) {
         let Some(answer) = self.core.reply(id, len, now) else { return };
+        self.net.returned(len);
         let from = self.listener.own_ip().is_none().then_some(answer.from);
         let header = answer.header.as_ref().map_or(&[][..], |header| header);
         self.outbox.queue(slot, header, len, answer.to.addr(), from);
@@ -365,14 +406,14 @@ fn send_all(core: &mut Core<Leg>, net: &mut Net<'_>, calls: &mut Calls, now: Ins
         }),
     );
     for number in 0..sends.len() {
+        let (id, payload) = sends.get(number);
         let Err(error) = calls.outcome(number) else {
-            net.sent += 1;
+            net.sent(payload.len());
             continue;
         };
-        let (id, payload) = sends.get(number);
         let Some(leg) = core.upstream(id) else { continue };
         match leg.socket.send_after(error, payload) {
-            Ok(()) => net.sent += 1,
+            Ok(()) => net.sent(payload.len()),
             Err(error) => {
                 let peer = core.unsent(id, payload.len());
                 tell(net, peer, &Dropped::Unsent(error), now);

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use super::values::duration;
 
@@ -57,7 +58,8 @@ impl UdpArgs {
 }
 
 /// The header of datagrams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum HeaderArg {
     /// PROXY protocol version 2; replies carry none
     V2,
@@ -66,7 +68,7 @@ pub(crate) enum HeaderArg {
 }
 
 /// Whether io_uring is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum IoUringArg {
     /// Where the kernel has it and nothing forbids it
     Auto,
@@ -75,7 +77,8 @@ pub(crate) enum IoUringArg {
 }
 
 /// Which datagrams have one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum UdpHeaderArg {
     /// All of them; others are dropped
     Every,
