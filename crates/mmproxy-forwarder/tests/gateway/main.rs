@@ -7,6 +7,7 @@
 )]
 
 mod admission;
+mod datagrams;
 mod exhaustion;
 mod header;
 mod health;

@@ -13,8 +13,8 @@ use serde_json::{Value as Json, json};
 
 use super::mistake::closest;
 use crate::cli::{
-    HeaderArg, HealthCheckArg, LogFormat, MissingArg, Probing, ProtocolArg, ReturnPathMode, Routing,
-    SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg, duration, keepalive,
+    HeaderArg, HealthCheckArg, IoUringArg, LogFormat, MissingArg, Probing, ProtocolArg, ReturnPathMode,
+    Routing, SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg, duration, keepalive,
 };
 use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
@@ -461,6 +461,7 @@ by_word! {
     ReturnPathMode, "\"auto\", \"fwmark\", \"source\", \"port\", \"connmark\" or \"socket\"";
     Routing, "\"auto\", \"check\" or \"off\"";
     HeaderArg, "\"v1\", \"v2\" or \"spp\"";
+    IoUringArg, "\"auto\" or \"never\"";
     UdpHeaderArg, "\"every\" or \"first-datagram\"";
 }
 
