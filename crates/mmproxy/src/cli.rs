@@ -15,7 +15,7 @@ mod values;
 
 pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
 pub(crate) use config::{ConfigCommand, RunFileArgs};
-pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
+pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TopArgs, TraceArgs};
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Kill(KillArgs),
     /// Show each step of some clients' sessions as it happens
     Trace(TraceArgs),
+    /// Watch a running mmproxy: rates, sessions, refusals
+    Top(TopArgs),
     /// Have a running mmproxy read everything again
     Reload(ReloadArgs),
     /// Run the gateway that a configuration file describes

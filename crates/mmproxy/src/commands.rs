@@ -9,3 +9,4 @@ pub(crate) mod encode;
 pub(crate) mod jail_probe;
 pub(crate) mod probe;
 pub(crate) mod routing;
+pub(crate) mod top;

@@ -34,6 +34,7 @@ mod silence;
 mod source;
 mod stop;
 mod support;
+mod top;
 mod tproxy;
 mod udp;
 mod weather;
