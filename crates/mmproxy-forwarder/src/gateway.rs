@@ -1,19 +1,25 @@
 //! The gateway: serves listeners, ends in order.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
+use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::allowlist::AllowList;
+use crate::clients::ClientLists;
 use crate::config::GatewayConfig;
+use crate::deny::DenyChange;
 use crate::error::ServeError;
+use crate::limits::gate::Gate;
+use crate::networks::normalised;
 use crate::observer::Observer;
 use crate::own::OwnCache;
-use crate::places::Places;
 use crate::rate::RateLimited;
 use crate::session;
+use crate::tables::Tables;
 use crate::tcp::accept::Acceptor;
 use crate::tcp::listen::Listener;
 use crate::worker::Worker;
@@ -32,14 +38,16 @@ impl Gateway {
     /// # Errors
     ///
     /// [`ServeError::OwnAddresses`] when they are not to be had.
-    pub fn new(config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
+    pub fn new(mut config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
         let own = OwnCache::new(Arc::clone(&config.own_addresses), Instant::now())
             .map_err(ServeError::OwnAddresses)?;
         let shared = Shared {
             observer: Arc::new(observer),
             own,
             stale: Mutex::new(RateLimited::per_minute()),
-            places: Places::new(config.max_sessions),
+            gate: Gate::new(config.limits),
+            tables: Tables::new(std::mem::take(&mut config.allowed), std::mem::take(&mut config.clients)),
+            workers: Mutex::default(),
             config,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -48,6 +56,39 @@ impl Gateway {
     /// What a gateway of another protocol uses of it.
     pub(crate) fn into_shared(self) -> Arc<Shared> {
         self.shared
+    }
+
+    /// From now on connections are taken from `allowed` alone. Sessions that live go on.
+    pub fn replace_allowed(&self, allowed: AllowList) {
+        self.shared.tables.replace_allowed(allowed);
+    }
+
+    /// From now on sessions are begun for the clients that pass `clients` alone. Sessions that live go on; see
+    /// [`close_sessions`](Self::close_sessions).
+    pub fn replace_clients(&self, clients: ClientLists) {
+        self.shared.tables.replace_clients(clients);
+    }
+
+    /// Follows the deny list, whose clients are refused beside those that [`ClientLists`] refuse. Returns how many sessions
+    /// that live are ended: those of a change that asks for it; the others go on.
+    pub fn deny(&self, changes: &[DenyChange]) -> usize {
+        self.shared.tables.deny(changes);
+        let closing = changes.iter().filter_map(|change| match change {
+            DenyChange::Add { network, close: true, .. } => Some(*network),
+            DenyChange::Add { close: false, .. } | DenyChange::Remove { .. } | DenyChange::Replace(_) => None,
+        });
+        closing.map(|network| self.close_sessions(network)).sum()
+    }
+
+    /// Ends the sessions of clients in `network`, with a reset of both sides and [`CloseReason::ClientDenied`]; how many.
+    ///
+    /// Whoever is denied first and closed then has no session left afterwards: one that is about to begin is either
+    /// found here or refused.
+    ///
+    /// [`CloseReason::ClientDenied`]: crate::CloseReason::ClientDenied
+    pub fn close_sessions(&self, network: IpNet) -> usize {
+        let network = normalised(network);
+        self.shared.workers().iter().map(|worker| worker.close_clients(network)).sum()
     }
 
     /// Serves `listener` until `shutdown` says to stop; then sessions finish or meet the drain deadline.
@@ -68,6 +109,7 @@ impl Gateway {
         let acceptor = Acceptor::new(listener, (&self.shared.config.dial).into())
             .map_err(|error| ServeError::Register { listener: address, error })?;
         let worker = Serving(Worker::new(Arc::clone(&self.shared), address));
+        self.shared.register(&worker.0);
         let served = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Drain) => Ok(()),
@@ -186,13 +228,27 @@ pub(crate) enum Phase {
 pub(crate) struct Shared {
     pub(crate) config: GatewayConfig,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) places: Places,
+    pub(crate) gate: Gate,
+    pub(crate) tables: Tables,
+    /// Of listeners that are served.
+    workers: Mutex<Vec<Weak<Worker>>>,
     /// As of the start; each worker keeps it current for itself.
     pub(crate) own: OwnCache,
     stale: Mutex<RateLimited>,
 }
 
 impl Shared {
+    fn register(&self, worker: &Arc<Worker>) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.retain(|worker| worker.strong_count() > 0);
+        workers.push(Arc::downgrade(worker));
+    }
+
+    fn workers(&self) -> Vec<Arc<Worker>> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Whether stale addresses should be told now, and how often they were not.
     pub(crate) fn stale_admitted(&self) -> Option<u64> {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())

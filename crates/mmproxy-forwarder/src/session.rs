@@ -112,7 +112,7 @@ async fn connect(
 
     let dialed = match announced.client {
         Some(claimed) => {
-            let source = worker.authorise(claimed)?;
+            let source = ledger.seat.authorise(claimed)?;
             let target = config.targets.of_client(source, announced.destination)?;
             ledger.known.target = Some(target);
             dial::connect_spoofed(source, target, &config.dial).await?
@@ -220,7 +220,7 @@ impl Known {
 impl Ledger {
     fn open(seat: Seat, accepted: &Accepted) -> Self {
         let known = Known {
-            id: seat.worker.gateway.places.next_id(),
+            id: seat.worker.gateway.gate.all.next_id(),
             peer: accepted.peer,
             reached: accepted.reached.map(Box::new),
             header: None,
@@ -306,7 +306,13 @@ impl Drop for Ledger {
         if self.told {
             return;
         }
-        let reason = if std::thread::panicking() { CloseReason::Panicked } else { CloseReason::Drained };
+        let reason = if std::thread::panicking() {
+            CloseReason::Panicked
+        } else if self.seat.is_denied() {
+            CloseReason::ClientDenied
+        } else {
+            CloseReason::Drained
+        };
         // A second panic while the first one unwinds would abort the whole gateway.
         catch_unwind(AssertUnwindSafe(|| self.tell_closed(reason, None))).ok();
     }

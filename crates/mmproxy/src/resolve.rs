@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mmproxy_forwarder::{
-    AllowList, AllowListError, ClientFrom, DialOptions, GatewayConfig, SourceClass, SourcePolicy, SourcePort,
+    AllowList, AllowListError, ClientFrom, DialOptions, GatewayConfig, SessionLimits, SourceClass, SourcePolicy, SourcePort,
     TargetChoice, Targets, TargetsInvalid, TimeoutTooShort, UdpOptions, sessions_within,
 };
 use mmproxy_routing::families_available;
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         .half_closed_timeout(args.half_closed_timeout.0)
         .map_err(|error| too_short("--half-closed-timeout", error))?
         .drain(args.drain)
-        .max_sessions(sessions_within(beside(workers, args.listen.len(), descriptors)));
+        .limits(SessionLimits::new(sessions_within(beside(workers, args.listen.len(), descriptors))));
     Ok(Settings {
         listen: args.listen.clone(),
         backlog: args.backlog,

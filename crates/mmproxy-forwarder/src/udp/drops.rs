@@ -33,6 +33,8 @@ pub enum DropReason {
     WrongFamily,
     /// Policy refuses the announced client.
     SourceRefused,
+    /// The announced client is denied, or not allowed, by a list of clients.
+    ClientDenied,
     /// The client's family has no target.
     NoTarget,
     /// The destination that the header names is no allowed target.
@@ -67,7 +69,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, to register labels before the first datagram.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::PeerNotAllowed,
         Self::HeaderMissing,
         Self::HeaderTruncated,
@@ -75,6 +77,7 @@ impl DropReason {
         Self::HeaderInvalid,
         Self::WrongFamily,
         Self::SourceRefused,
+        Self::ClientDenied,
         Self::NoTarget,
         Self::DestinationRefused,
         Self::SourceUnusable,
@@ -102,6 +105,7 @@ impl DropReason {
             Self::HeaderInvalid => "header_invalid",
             Self::WrongFamily => "wrong_family",
             Self::SourceRefused => "source_refused",
+            Self::ClientDenied => "client_denied",
             Self::NoTarget => "no_target",
             Self::DestinationRefused => "destination_refused",
             Self::SourceUnusable => "source_unusable",
@@ -131,6 +135,7 @@ impl DropReason {
             | Self::HeaderInvalid
             | Self::WrongFamily
             | Self::SourceRefused
+            | Self::ClientDenied
             | Self::DestinationRefused
             | Self::SourceUnusable
             | Self::TooLarge => Blame::Peer,
@@ -169,12 +174,20 @@ impl DropReason {
         match error.reason() {
             CloseReason::PeerNotAllowed => Self::PeerNotAllowed,
             CloseReason::SourceRefused => Self::SourceRefused,
+            CloseReason::ClientDenied => Self::ClientDenied,
             CloseReason::NoTarget => Self::NoTarget,
             CloseReason::DestinationRefused => Self::DestinationRefused,
             CloseReason::SourceUnusable => Self::SourceUnusable,
             CloseReason::PortUnavailable => Self::PortUnavailable,
             CloseReason::NotPermitted => Self::NotPermitted,
-            CloseReason::SessionLimit | CloseReason::OutOfResources => Self::OutOfResources,
+            // Sessions are limited by number; flows have limits of their own.
+            CloseReason::SessionLimit
+            | CloseReason::ListenerLimit
+            | CloseReason::BalancerLimit
+            | CloseReason::ClientLimit
+            | CloseReason::ClientNetworkLimit
+            | CloseReason::ClientRate
+            | CloseReason::OutOfResources => Self::OutOfResources,
             CloseReason::TargetRefused => Self::TargetRefused,
             CloseReason::NamespaceGone => Self::NamespaceGone,
             // Of TCP's own ends only those about a target that is not there can come from here.

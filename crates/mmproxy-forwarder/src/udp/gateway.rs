@@ -7,7 +7,10 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use crate::allowlist::AllowList;
+use crate::clients::ClientLists;
 use crate::config::GatewayConfig;
+use crate::deny::DenyChange;
 use crate::error::ServeError;
 use crate::gateway::{Drained, Gateway, Phase, Shared, Shutdown};
 use crate::observer::Observer;
@@ -101,6 +104,23 @@ impl UdpGateway {
             let error = io::Error::other("its thread panicked");
             Err(ServeError::Listener { listener: address, error })
         })
+    }
+
+    /// From now on datagrams are taken from `allowed` alone.
+    pub fn replace_allowed(&self, allowed: AllowList) {
+        self.shared.gateway.tables.replace_allowed(allowed);
+    }
+
+    /// From now on datagrams of the clients that pass `clients` alone are forwarded; flows of others end with the next
+    /// datagram that their worker sees.
+    pub fn replace_clients(&self, clients: ClientLists) {
+        self.shared.gateway.tables.replace_clients(clients);
+    }
+
+    /// Follows the deny list. Flows of clients that are denied now end, whether a change asks for it or not: a flow is no
+    /// connection, so what its client sends next is as new as anybody's.
+    pub fn deny(&self, changes: &[DenyChange]) {
+        self.shared.gateway.tables.deny(changes);
     }
 
     /// What was counted so far.

@@ -37,6 +37,8 @@ pub(crate) struct Net<'a> {
     namespace: Option<Namespace>,
     /// The last balancer that was found in the list of allowed networks.
     admitted: Option<IpAddr>,
+    /// Of the tables that `admitted` was found in, and that the flows passed.
+    version: u64,
     /// Datagrams handed to targets since they were added to the counters.
     sent: u64,
 }
@@ -52,7 +54,23 @@ pub(crate) struct Leg {
 impl<'a> Net<'a> {
     pub(crate) fn new(epoll: Epoll, listener: &'a UdpListener, shared: &'a UdpShared) -> Self {
         let authority = Worker::new(Arc::clone(&shared.gateway), listener.local_addr());
-        Self { epoll, authority, listener, shared, namespace: None, admitted: None, sent: 0 }
+        let version = shared.gateway.tables.version();
+        Self { epoll, authority, listener, shared, namespace: None, admitted: None, version, sent: 0 }
+    }
+
+    /// Whether the lists of balancers or clients were changed since this was asked last.
+    pub(crate) fn lists_changed(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.version, self.shared.gateway.tables.version());
+        if before == self.version {
+            return false;
+        }
+        self.admitted = None;
+        true
+    }
+
+    /// Whether the client of a flow is denied by now.
+    pub(crate) fn denies(&self, announced: &Announcement) -> bool {
+        announced.client.is_some_and(|client| self.shared.gateway.tables.check(client.ip()).is_err())
     }
 
     /// Whether targets are in a namespace that may go away.
@@ -125,7 +143,7 @@ impl World for Net<'_> {
         if self.admitted == Some(peer.ip()) {
             return true;
         }
-        let admitted = self.shared.gateway.config.allowed.contains(peer.ip());
+        let admitted = self.shared.gateway.tables.allow(peer.ip());
         if admitted {
             self.admitted = Some(peer.ip());
         }

@@ -54,6 +54,8 @@ pub enum FlowEnd {
     Idle,
     /// A limit was reached, and it was the one to go.
     Evicted,
+    /// A list of clients was changed, and its client is denied now.
+    ClientDenied,
     /// The network namespace of the target is gone, or another one took its place.
     NamespaceGone,
     /// The gateway stopped.
@@ -62,13 +64,15 @@ pub enum FlowEnd {
 
 impl FlowEnd {
     /// Every end, to register labels before the first flow.
-    pub const ALL: [Self; 4] = [Self::Idle, Self::Evicted, Self::NamespaceGone, Self::Stopped];
+    pub const ALL: [Self; 5] =
+        [Self::Idle, Self::Evicted, Self::ClientDenied, Self::NamespaceGone, Self::Stopped];
 
     /// Name in logs and metrics. Never rename: dashboards key on it.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Evicted => "evicted",
+            Self::ClientDenied => "client_denied",
             Self::NamespaceGone => "namespace_gone",
             Self::Stopped => "stopped",
         }

@@ -112,6 +112,9 @@ impl<'a> Worker<'a> {
         if self.net.namespace_changed() {
             self.core.close_all(&mut self.net, FlowEnd::NamespaceGone);
         }
+        if self.net.lists_changed() {
+            self.core.close_where(&mut self.net, FlowEnd::ClientDenied, Net::denies);
+        }
         let (mut arrivals, mut letters) = (false, false);
         // One of each while many have something: asking a socket that is empty costs as much as one that is not. A few
         // that have much are emptied.

@@ -1,5 +1,5 @@
-//! The gateway over real sockets. Everything but `spoofed` runs on loopback without a privilege, with connections
-//! that are not spoofed; `spoofed` and `namespace` make themselves network namespaces.
+//! The gateway over real sockets. Most of it runs on loopback without a privilege, with connections
+//! that are not spoofed; `spoofed`, `denied`, `limits` and `namespace` make themselves network namespaces.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,10 +7,12 @@
 )]
 
 mod admission;
+mod denied;
 mod exhaustion;
 mod header;
 mod isolated;
 mod lifecycle;
+mod limits;
 mod namespace;
 mod relay;
 mod rig;

@@ -26,6 +26,7 @@ pub(crate) struct Rig {
     /// The target it hands sessions to.
     pub(crate) target: TcpListener,
     pub(crate) shutdown: Shutdown,
+    pub(crate) gateway: Gateway,
     events: mpsc::Receiver<Event>,
     tally: RefCell<Tally>,
     thread: Option<JoinHandle<Result<Drained, ServeError>>>,
@@ -69,9 +70,9 @@ impl Rig {
         let shutdown = Shutdown::new();
         let (sender, events) = mpsc::channel();
         let gateway = Gateway::new(config, watch(Recorder(sender))).unwrap();
-        let stop = shutdown.clone();
-        let thread = thread::spawn(move || runtime().block_on(gateway.serve(listener, &stop)));
-        Self { address, target, shutdown, events, tally: RefCell::default(), thread: Some(thread) }
+        let (stop, serving) = (shutdown.clone(), gateway.clone());
+        let thread = thread::spawn(move || runtime().block_on(serving.serve(listener, &stop)));
+        Self { address, target, shutdown, gateway, events, tally: RefCell::default(), thread: Some(thread) }
     }
 
     /// A balancer's connection, nothing sent yet.
@@ -121,8 +122,8 @@ impl Rig {
         let thread = self.thread.take().expect("joined once");
         let served = thread.join().expect("the gateway does not panic");
         let mut left = Vec::new();
-        // The gateway and its observer are gone, so this ends.
-        for event in &self.events {
+        // Every session was reported before the gateway had ended, so all events are there.
+        while let Ok(event) = self.events.try_recv() {
             self.tally.borrow_mut().note(&event);
             if let Event::Closed(closed) = event {
                 left.push(*closed);
