@@ -258,6 +258,20 @@ mod tests {
         assert!(all.contains(IpAddr::V4(Ipv4Addr::from(99_999u32.wrapping_mul(2_654_435_761)))));
     }
 
+    #[test]
+    fn the_list_of_cloudflares_networks_that_is_shipped_is_complete() {
+        let list = list(include_str!("../../../deploy/allow/cloudflare.txt"));
+        let v4 = list.iter().filter(|network| network.addr().is_ipv4()).count();
+        assert_eq!((v4, list.len()), (15, 22));
+        for (inside, outside) in [
+            ("173.245.63.255", "173.245.64.0"),
+            ("104.27.255.255", "104.28.0.0"),
+            ("2a06:98c7:ffff::1", "2a06:98c8::1"),
+        ] {
+            assert!(list.contains(ip(inside)) && !list.contains(ip(outside)), "{inside} {outside}");
+        }
+    }
+
     fn network() -> impl Strategy<Value = IpNet> {
         // Few addresses and short prefixes, so that networks overlap, touch and repeat.
         let v4 = (0u32..64, 0u8..=32).prop_map(|(ip, len)| (IpAddr::V4(Ipv4Addr::from(ip << 26)), len));

@@ -23,6 +23,9 @@ pub use text::{DenyListError, DenyMistake, DenyProblem};
 /// An entry is in force until its time comes, to the nanosecond, and is not counted or shown from then on; its memory is
 /// given back by [`expire`](Self::expire). Times are the wall clock's, so that they mean the same after a restart.
 ///
+/// An entry takes about 110 bytes here with a short reason, so a full list of a million some 110 MB; and in each gateway that
+/// follows it 75 bytes (IPv4) or 135 bytes (IPv6), twice ([`DenyTable`]).
+///
 /// The text of a list, which [`parse`](Self::parse) reads back, has an entry a line:
 ///
 /// ```text

@@ -2,12 +2,14 @@
 
 use clap::{Parser, Subcommand};
 
+mod limits;
 mod routing;
 mod run;
 mod tools;
 mod udp;
 mod values;
 
+pub(crate) use limits::{ClientArgs, LimitArgs};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};

@@ -1,5 +1,6 @@
 //! The command line as meant: files read, networks merged, defaults applied. Nothing is bound or changed here.
 
+mod limits;
 mod udp;
 
 use std::fs;
@@ -9,9 +10,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use mmproxy_forwarder::{
-    AllowList, AllowListError, ClientFrom, DialOptions, GatewayConfig, SessionLimits, SourceClass, SourcePolicy, SourcePort,
-    TargetChoice, Targets, TargetsInvalid, TimeoutTooShort, UdpOptions, sessions_within,
+    AllowList, AllowListError, ClientFrom, DialOptions, GatewayConfig, SourceClass, SourcePolicy, SourcePort,
+    TargetChoice, Targets, TargetsInvalid, TimeoutTooShort, UdpOptions, parse_networks, sessions_within,
 };
 use mmproxy_routing::families_available;
 
@@ -88,8 +90,9 @@ pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure>
         .map_err(|error| too_short("--idle-timeout", error))?
         .half_closed_timeout(args.half_closed_timeout.0)
         .map_err(|error| too_short("--half-closed-timeout", error))?
-        .drain(args.drain)
-        .limits(SessionLimits::new(sessions_within(beside(workers, args.listen.len(), descriptors))));
+        .drain(args.drain);
+    let room = sessions_within(beside(workers, args.listen.len(), descriptors));
+    let gateway = limits::apply(args, gateway, room)?;
     Ok(Settings {
         listen: args.listen.clone(),
         backlog: args.backlog,
@@ -186,40 +189,46 @@ fn allowed(args: &RunArgs) -> Result<AllowList, Failure> {
             "name your load balancers: --allow 10.0.0.2, or --allowed-subnets FILE with one network per line",
         ));
     }
-    let mut allowed = AllowList::new();
+    let cure = "name the load balancers with --allow";
+    Ok(networks(&args.allowed_subnets, &args.allow, cure)?.into_iter().collect())
+}
+
+/// The networks of `files` and `flags` together, or every mistake in all of them; `cure` is what would do without a file.
+fn networks(files: &[PathBuf], flags: &[IpNet], cure: &str) -> Result<Vec<IpNet>, Failure> {
+    let mut networks = flags.to_vec();
     let mut problems = Vec::new();
-    for path in &args.allowed_subnets {
+    for path in files {
         match read(path) {
-            Ok(networks) => networks.iter().for_each(|network| allowed.insert(network)),
+            Ok(listed) => networks.extend(listed),
             Err(problem) => problems.push(problem),
         }
     }
-    args.allow.iter().for_each(|network| allowed.insert(*network));
     if problems.is_empty() {
-        return Ok(allowed);
+        return Ok(networks);
     }
-    let text: Vec<String> = problems.iter().map(AllowFileError::describe).collect();
+    let text: Vec<String> = problems.iter().map(NetworkFileError::describe).collect();
     let failure = Failure::new(Exit::Config, text.join("\n"));
-    Err(if problems.iter().any(|problem| matches!(problem, AllowFileError::Parse { .. })) {
+    Err(if problems.iter().any(|problem| matches!(problem, NetworkFileError::Parse { .. })) {
         failure.hint("each line is one network or address; text behind # or ; is a comment")
     } else {
-        failure.hint("correct the path or the file's permissions, or name the load balancers with --allow")
+        failure.hint(format!("correct the path or the file's permissions, or {cure}"))
     })
 }
 
-fn read(path: &Path) -> Result<AllowList, AllowFileError> {
-    let text = fs::read_to_string(path).map_err(|error| AllowFileError::Read { path: path.into(), error })?;
-    AllowList::parse(&text).map_err(|error| AllowFileError::Parse { path: path.into(), error })
+fn read(path: &Path) -> Result<Vec<IpNet>, NetworkFileError> {
+    let text =
+        fs::read_to_string(path).map_err(|error| NetworkFileError::Read { path: path.into(), error })?;
+    parse_networks(&text).map_err(|error| NetworkFileError::Parse { path: path.into(), error })
 }
 
 /// Why a file of networks cannot be used.
 #[derive(Debug)]
-enum AllowFileError {
+enum NetworkFileError {
     Read { path: PathBuf, error: io::Error },
     Parse { path: PathBuf, error: AllowListError },
 }
 
-impl AllowFileError {
+impl NetworkFileError {
     /// One line for an unreadable file, `FILE:LINE: …` for each mistake in a readable one.
     fn describe(&self) -> String {
         match self {

@@ -13,7 +13,7 @@ use super::values::{
     Limit, Probing, Routing, SourceArg, SourceKind, SourcePortArg, address, duration, keepalive, limit,
     target_v4, target_v6,
 };
-use super::{ReturnPathArgs, TproxyArgs, UdpArgs};
+use super::{ClientArgs, LimitArgs, ReturnPathArgs, TproxyArgs, UdpArgs};
 use crate::target_netns::TargetNetnsArgs;
 
 /// The gateway: the original mmproxy's flags and a few more.
@@ -36,6 +36,9 @@ pub(crate) struct RunArgs {
     /// Kinds of client address a header may claim although they are refused by default; repeatable
     #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',', help_heading = "Who may connect")]
     pub(crate) allow_source: Vec<SourceKind>,
+
+    #[command(flatten)]
+    pub(crate) clients: ClientArgs,
 
     /// Address and port to listen on, such as `0.0.0.0:2222` or `[::]:2222`; repeatable
     #[arg(short, long, value_name = "ADDR:PORT", required = true, value_parser = address)]
@@ -134,6 +137,9 @@ pub(crate) struct RunArgs {
     /// the process may run on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Connections")]
     pub(crate) workers: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 
     #[command(flatten)]
     pub(crate) udp: UdpArgs,
