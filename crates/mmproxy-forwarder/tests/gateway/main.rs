@@ -1,5 +1,5 @@
 //! The gateway over real sockets. Most of it runs on loopback without a privilege, with connections
-//! that are not spoofed; `spoofed`, `denied`, `limits` and `namespace` make themselves network namespaces.
+//! that are not spoofed; `spoofed`, `datagrams`, `denied`, `limits` and `namespace` make themselves network namespaces.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,6 +7,7 @@
 )]
 
 mod admission;
+mod datagrams;
 mod denied;
 mod exhaustion;
 mod header;
