@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+#[cfg(test)]
+mod deny;
 mod limits;
 mod routing;
 mod run;
