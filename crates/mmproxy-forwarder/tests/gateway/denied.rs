@@ -46,6 +46,7 @@ fn sessions_of_a_client_that_is_denied_and_closed_are_reset_on_both_sides() {
         return_path();
         let rig = spoofing(SessionLimits::UNLIMITED.per_client(std::num::NonZeroUsize::new(1)));
         let other = rig.session_of("192.0.3.7:4711");
+        rig.established();
         let (mut peer, mut target) = rig.session_of("192.0.2.7:4711");
         rig.established();
         assert_eq!(rig.gateway.deny(&[deny("192.0.2.0/24", true)]), 1);
