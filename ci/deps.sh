@@ -50,8 +50,13 @@ PROGRAMS=(
     'nft nftables'              # packet loss and drops in test namespaces
     'ps procps'                 # ci/left-behind.sh
     'unshare util-linux'        # ci/readme.sh runs the README's blocks in a namespace
+    'promtool prometheus'       # ci/dashboards.sh, ci/status-page.sh; its service is not started
+    'chromium chromium'         # ci/status-page.sh: the page as a browser shows it
+    'python3 python3'           # the same: a target, and a look at pixels
+    'openssl openssl'           # the same: the hash of the style sheet
     'runuser util-linux'        # the demo as an ordinary user
     'setpriv util-linux'        # tests without a capability
+    'systemd-analyze systemd'   # ci/systemd.sh; nothing is started
     'shellcheck shellcheck'     # ci/scripts.sh
 )
 
@@ -127,6 +132,7 @@ if [ "${#packages[@]}" -gt 0 ]; then
                 haproxy) keep_disabled_at_boot haproxy.service ;;
                 fail2ban) keep_disabled_at_boot fail2ban.service ;;
                 nginx) keep_disabled_at_boot nginx.service ;;
+                prometheus) keep_disabled_at_boot prometheus.service ;;
                 openssh-server) keep_disabled_at_boot ssh.service ssh.socket ;;
             esac
         done

@@ -10,6 +10,7 @@
 #   <!-- checked: drop reasons -->               first column: the labels of DropReason
 #   <!-- checked: flow ends -->                  first column: the labels of FlowEnd
 #   <!-- checked: exit statuses -->              first column: the values of Exit
+#   <!-- checked: system calls … -->             first column: those on the lists of a worker's filter
 #   <!-- checked: messages -->                   first column: text of the sources; `…` stands for what varies.
 #                                                All warnings and all `[!]` lines of the program must be there
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -89,6 +90,21 @@ same_labels() {
 same_labels 'close reasons' report.rs
 same_labels 'drop reasons' udp/drops.rs
 same_labels 'flow ends' udp/report.rs
+
+# On other architectures some are not there. The command is the tests': `mmproxy jail-probe`.
+if [ "$(uname -m)" = x86_64 ]; then
+    same_calls() {
+        same "$1" "$(cells "$1" | grep -oE '`[a-z0-9_]+`' | tr -d '`' | sort -u)" \
+            "$("$mmproxy" jail-probe list | sed -n "s/^$2: //p" | sort -u)"
+    }
+    same_calls 'system calls' allowed
+    same_calls 'system calls by their arguments' 'some arguments'
+    same_calls 'system calls that fail' fails
+fi
+metrics() {
+    sed '/^#\[cfg(test)\]/,$d' crates/mmproxy/src/metrics/render.rs | grep -oE '"mmproxy_[a-z_]+"' | tr -d '"' | sort -u
+}
+same 'metrics' "$(cells metrics | grep -oE '`[a-z_]+`' | tr -d '`' | sort -u)" "$(metrics)"
 
 statuses() {
     sed -nE 's/^    [A-Z][A-Za-z]+ = ([0-9]+),$/\1/p' crates/mmproxy/src/exit.rs | sort -u

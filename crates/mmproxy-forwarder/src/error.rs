@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use crate::addr::{Family, PeerAddr, SpoofSource};
 use crate::clients::ClientDenied;
 use crate::destination::DestinationRefused;
+use crate::health::HealthCheckEnd;
 use crate::limits::ClientLimitReached;
+use crate::live::Killed;
 use crate::netns::NamespaceGone;
 use crate::policy::SourceRefused;
 use crate::report::CloseReason;
@@ -70,6 +72,9 @@ pub enum SessionError {
     /// The header's destination is no allowed target.
     #[error(transparent)]
     Destination(#[from] DestinationRefused),
+    /// A balancer's own connection, which does not reach the target.
+    #[error(transparent)]
+    HealthCheck(#[from] HealthCheckEnd),
     /// No connection to the target.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -82,6 +87,9 @@ pub enum SessionError {
     /// Nothing moved for too long.
     #[error(transparent)]
     Silent(#[from] Silent),
+    /// The operator closed it.
+    #[error(transparent)]
+    Killed(#[from] Killed),
 }
 
 impl SessionError {
@@ -99,6 +107,8 @@ impl SessionError {
             Self::Namespace(NamespaceGone) => CloseReason::NamespaceGone,
             Self::Relay(error) => error.reason(),
             Self::Silent(silent) => silent.reason(),
+            Self::HealthCheck(end) => end.reason(),
+            Self::Killed(Killed) => CloseReason::Killed,
         }
     }
 

@@ -1,11 +1,10 @@
 //! The gateway: serves listeners, ends in order.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::allowlist::AllowList;
@@ -14,14 +13,18 @@ use crate::config::GatewayConfig;
 use crate::deny::DenyChange;
 use crate::error::ServeError;
 use crate::limits::gate::Gate;
+use crate::live::{Ending, LiveSession, Order, Which};
 use crate::networks::normalised;
 use crate::observer::Observer;
 use crate::own::OwnCache;
+use crate::places::Places;
 use crate::rate::RateLimited;
+use crate::report::SessionId;
 use crate::session;
 use crate::tables::Tables;
 use crate::tcp::accept::Acceptor;
 use crate::tcp::listen::Listener;
+use crate::tcp::traffic::{Totals, TrafficTotals};
 use crate::worker::Worker;
 
 /// Takes connections with a PROXY header and hands each to a target from its client's address.
@@ -38,14 +41,35 @@ impl Gateway {
     /// # Errors
     ///
     /// [`ServeError::OwnAddresses`] when they are not to be had.
-    pub fn new(mut config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
+    pub fn new(config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
+        let all = Arc::new(Places::new(config.limits.total()));
+        Self::with(config, observer, all)
+    }
+
+    /// Another gateway that shares the limit on all sessions, and their numbers, with this one: another service of the
+    /// same process.
+    ///
+    /// `config`'s own limit on all sessions says nothing then; its other limits hold for the sessions of this gateway.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn beside(&self, config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
+        Self::with(config, observer, Arc::clone(&self.shared.gate.all))
+    }
+
+    fn with(
+        mut config: GatewayConfig,
+        observer: impl Observer,
+        all: Arc<Places>,
+    ) -> Result<Self, ServeError> {
         let own = OwnCache::new(Arc::clone(&config.own_addresses), Instant::now())
             .map_err(ServeError::OwnAddresses)?;
         let shared = Shared {
             observer: Arc::new(observer),
             own,
             stale: Mutex::new(RateLimited::per_minute()),
-            gate: Gate::new(config.limits),
+            gate: Gate::new(config.limits, all),
             tables: Tables::new(std::mem::take(&mut config.allowed), std::mem::take(&mut config.clients)),
             workers: Mutex::default(),
             config,
@@ -69,26 +93,23 @@ impl Gateway {
         self.shared.tables.replace_clients(clients);
     }
 
-    /// Follows the deny list, whose clients are refused beside those that [`ClientLists`] refuse. Returns how many sessions
-    /// that live are ended: those of a change that asks for it; the others go on.
-    pub fn deny(&self, changes: &[DenyChange]) -> usize {
-        self.shared.tables.deny(changes);
-        let closing = changes.iter().filter_map(|change| match change {
-            DenyChange::Add { network, close: true, .. } => Some(*network),
-            DenyChange::Add { close: false, .. } | DenyChange::Remove { .. } | DenyChange::Replace(_) => None,
-        });
-        closing.map(|network| self.close_sessions(network)).sum()
-    }
-
-    /// Ends the sessions of clients in `network`, with a reset of both sides and [`CloseReason::ClientDenied`]; how many.
+    /// Follows the deny list, whose clients are refused beside those that [`ClientLists`] refuse. Sessions that live go on,
+    /// except where a change asks for their end: both sides are reset, with [`CloseReason::ClientDenied`]. Returns which
+    /// they were.
     ///
-    /// Whoever is denied first and closed then has no session left afterwards: one that is about to begin is either
-    /// found here or refused.
+    /// The client of such a change has no session left afterwards: one that is about to begin is either found here or
+    /// refused.
     ///
     /// [`CloseReason::ClientDenied`]: crate::CloseReason::ClientDenied
-    pub fn close_sessions(&self, network: IpNet) -> usize {
-        let network = normalised(network);
-        self.shared.workers().iter().map(|worker| worker.close_clients(network)).sum()
+    pub async fn deny(&self, changes: &[DenyChange]) -> Vec<SessionId> {
+        self.shared.tables.deny(changes);
+        let mut closed = Vec::new();
+        for change in changes {
+            if let DenyChange::Add { network, close: true, .. } = change {
+                closed.extend(self.end(Which::Clients(normalised(*network)), Ending::Denied).await);
+            }
+        }
+        closed
     }
 
     /// Serves `listener` until `shutdown` says to stop; then sessions finish or meet the drain deadline.
@@ -109,7 +130,7 @@ impl Gateway {
         let acceptor = Acceptor::new(listener, (&self.shared.config.dial).into())
             .map_err(|error| ServeError::Register { listener: address, error })?;
         let worker = Serving(Worker::new(Arc::clone(&self.shared), address));
-        self.shared.register(&worker.0);
+        self.shared.workers().serving.push(Arc::downgrade(&worker.0));
         let served = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Drain) => Ok(()),
@@ -120,6 +141,40 @@ impl Gateway {
         self.shared.observer.accept_stopped(address, worker.0.sessions());
         let drained = worker.drain(shutdown).await;
         served.map(|()| drained)
+    }
+
+    /// Sessions that live, `at_most` so many of each call of [`serve`](Self::serve), in no order.
+    ///
+    /// Each of them is given a turn to tell of itself, on its own thread; nothing is kept for it while nobody asks.
+    pub async fn sessions(&self, at_most: usize) -> Vec<LiveSession> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.shared.order(&Order::Tell(tell), at_most);
+        let mut sessions = Vec::new();
+        // Whoever ends without an answer drops its end of the channel.
+        while let Some(session) = told.recv().await {
+            sessions.push(session);
+        }
+        sessions
+    }
+
+    /// Closes the sessions that are meant, and returns which they were. Both sides are reset.
+    pub async fn close_sessions(&self, which: Which) -> Vec<SessionId> {
+        self.end(which, Ending::Killed).await
+    }
+
+    async fn end(&self, which: Which, ending: Ending) -> Vec<SessionId> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.shared.order(&Order::End(which, ending, tell), usize::MAX);
+        let mut closed = Vec::new();
+        while let Some(id) = told.recv().await {
+            closed.push(id);
+        }
+        closed
+    }
+
+    /// Bytes moved so far, of sessions that ended and of those that live.
+    pub fn traffic(&self) -> TrafficTotals {
+        self.shared.traffic()
     }
 }
 
@@ -230,23 +285,45 @@ pub(crate) struct Shared {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) gate: Gate,
     pub(crate) tables: Tables,
-    /// Of listeners that are served.
-    workers: Mutex<Vec<Weak<Worker>>>,
     /// As of the start; each worker keeps it current for itself.
     pub(crate) own: OwnCache,
     stale: Mutex<RateLimited>,
+    workers: Mutex<Workers>,
+}
+
+/// The workers of a gateway, to be asked.
+#[derive(Default)]
+struct Workers {
+    serving: Vec<Weak<Worker>>,
+    /// What those moved that are gone.
+    left: TrafficTotals,
 }
 
 impl Shared {
-    fn register(&self, worker: &Arc<Worker>) {
-        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.retain(|worker| worker.strong_count() > 0);
-        workers.push(Arc::downgrade(worker));
+    fn order(&self, order: &Order, at_most: usize) {
+        // Not below the lock: a worker that ends takes it.
+        let serving: Vec<_> = self.workers().serving.iter().filter_map(Weak::upgrade).collect();
+        serving.iter().for_each(|worker| worker.order(order, at_most));
     }
 
-    fn workers(&self) -> Vec<Arc<Worker>> {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().filter_map(Weak::upgrade).collect()
+    fn traffic(&self) -> TrafficTotals {
+        let (mut traffic, serving) = {
+            let workers = self.workers();
+            (workers.left, workers.serving.iter().filter_map(Weak::upgrade).collect::<Vec<_>>())
+        };
+        serving.iter().for_each(|worker| traffic += worker.totals.get());
+        traffic
+    }
+
+    /// A worker is gone; what its sessions moved stays in the sum.
+    pub(crate) fn left(&self, totals: &Totals) {
+        let mut workers = self.workers();
+        workers.left += totals.get();
+        workers.serving.retain(|worker| worker.strong_count() > 0);
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Workers> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether stale addresses should be told now, and how often they were not.

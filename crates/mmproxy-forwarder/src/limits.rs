@@ -121,6 +121,16 @@ impl ClientNetworks {
         if v4 <= 32 && v6 <= 128 { Some(Self { v4, v6 }) } else { None }
     }
 
+    /// Of IPv4 addresses, in bits.
+    pub const fn v4(self) -> u8 {
+        self.v4
+    }
+
+    /// Of IPv6 addresses, in bits.
+    pub const fn v6(self) -> u8 {
+        self.v6
+    }
+
     /// The network that the unmapped address `ip` is in.
     pub(crate) fn of(self, ip: IpAddr) -> IpNet {
         let length = if ip.is_ipv4() { self.v4 } else { self.v6 };
@@ -155,6 +165,16 @@ impl Pace {
     /// `per_second` new sessions, and `burst` at once after a pause. Anything above a thousand million is taken for that.
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         Self { per_second: per_second.min(number(1_000_000_000)), burst }
+    }
+
+    /// New sessions per second.
+    pub const fn per_second(self) -> NonZeroU32 {
+        self.per_second
+    }
+
+    /// New sessions at once after a pause.
+    pub const fn burst(self) -> NonZeroU32 {
+        self.burst
     }
 
     /// Nanoseconds for one.

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Instant;
 
-use ipnet::IpNet;
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -15,11 +15,13 @@ use tokio::task::AbortHandle;
 use crate::addr::{ClaimedSource, PeerAddr, SpoofSource};
 use crate::error::{AdmissionRefused, SessionError};
 use crate::gateway::Shared;
-use crate::limits::ClientLimitReached;
+use crate::live::{Order, Orders};
+use crate::netns::TargetNamespace;
 use crate::observer::OwnAddressesStale;
 use crate::own::{OwnAddresses, OwnCache};
 use crate::places::Places;
 use crate::tcp::pipe::Pipes;
+use crate::tcp::traffic::Totals;
 
 /// What the sessions of one listener share.
 ///
@@ -30,10 +32,12 @@ pub(crate) struct Worker {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     pub(crate) pipes: Arc<Pipes>,
+    pub(crate) totals: Totals,
     own: OwnCache,
     /// Where listeners have a limit: shared with the workers that have the same one.
     places: Option<Arc<Places>>,
-    sessions: Mutex<Slab<Entry>>,
+    sessions: Mutex<Slab<Task>>,
+    orders: Orders,
     /// Hears of the last session.
     empty: Notify,
 }
@@ -47,9 +51,11 @@ impl Worker {
             gateway,
             address,
             pipes,
+            totals: Totals::default(),
             own,
             places,
             sessions: Mutex::default(),
+            orders: Orders::default(),
             empty: Notify::new(),
         })
     }
@@ -59,18 +65,15 @@ impl Worker {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let key = self.lock().insert(Entry::default());
+        let key = self.lock().insert(Task::default());
         // Small, because every session has one; there are not as many descriptors as it has values.
         let number = u32::try_from(key).expect("fewer sessions than descriptors");
-        let seat = Seat { worker: Arc::clone(self), key: number, admitted: false };
+        let seat = Seat { worker: Arc::clone(self), key: number, admitted: false, counted: false };
         let task = tokio::spawn(session(seat)).abort_handle();
         // On a runtime with several threads it may have ended already. Its key is not another session's: only this
         // method, called by one task, gives keys.
-        if let Some(entry) = self.lock().get_mut(key) {
-            if entry.is_denied {
-                task.abort();
-            }
-            entry.task = Some(task);
+        if let Some(session) = self.lock().get_mut(key) {
+            session.handle = Some(task);
         }
     }
 
@@ -81,17 +84,21 @@ impl Worker {
 
     /// Ends every session, at its next turn.
     pub(crate) fn cut(&self) {
-        self.lock().iter().filter_map(|(_, entry)| entry.task.as_ref()).for_each(AbortHandle::abort);
+        self.lock().iter().filter_map(|(_, task)| task.handle.as_ref()).for_each(AbortHandle::abort);
     }
 
-    /// Ends the sessions of clients in `network`, at their next turn; how many.
-    pub(crate) fn close_clients(&self, network: IpNet) -> usize {
-        let mut sessions = self.lock();
-        let theirs = sessions
-            .iter_mut()
-            .map(|(_, entry)| entry)
-            .filter(|entry| !entry.is_denied && entry.client.is_some_and(|client| network.contains(&client)));
-        theirs.map(Entry::deny).count()
+    /// Gives `order` to sessions that live, to `at_most` of them.
+    pub(crate) fn order(&self, order: &Order, at_most: usize) {
+        let sessions = self.lock();
+        for (key, task) in sessions.iter().take(at_most) {
+            // The same number as in `spawn`.
+            let Ok(number) = u32::try_from(key) else { continue };
+            self.orders.give(number, order.clone());
+            // One that was never polled will look by itself.
+            if let Some(waker) = &task.waker {
+                waker.wake_by_ref();
+            }
+        }
     }
 
     /// Returns when no session lives.
@@ -101,15 +108,15 @@ impl Worker {
         }
     }
 
-    /// Decides on an announced client. It must be on no list of those who are denied, and neither this host's addresses nor those of the target's namespace, where that
-    /// is another one, may be spoofed.
+    /// Decides on an announced client. It must be on no list of those who are denied, and neither this host's addresses
+    /// nor those of the target's namespace, where that is another one, may be spoofed.
     pub(crate) fn authorise(&self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
         let config = &self.gateway.config;
         self.gateway.tables.check(claimed.ip())?;
         let source = config.sources.authorise(claimed, &self.current(self.own.at(Instant::now())))?;
-        if let Some(target) = &config.dial.namespace {
-            let namespace = target.present()?;
-            config.sources.authorise(claimed, &self.current(namespace.own_addresses()))?;
+        let elsewhere = config.dial.namespace.as_ref().map(TargetNamespace::present).transpose()?;
+        if let Some(own) = elsewhere.and_then(|namespace| namespace.own_addresses()) {
+            config.sources.authorise(claimed, &self.current(own))?;
         }
         Ok(source)
     }
@@ -124,7 +131,7 @@ impl Worker {
         own
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slab<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Slab<Task>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,38 +142,46 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// What a worker knows of a session.
-#[derive(Default)]
-struct Entry {
-    task: Option<AbortHandle>,
-    /// The balancer, once admitted, where balancers have a limit; small, because most gateways have none.
-    balancer: Option<Box<PeerAddr>>,
-    /// The client, once announced.
-    client: Option<IpAddr>,
-    /// It counts below the limits on clients.
-    is_counted: bool,
-    /// It is ended because its client is.
-    is_denied: bool,
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.gateway.left(&self.totals);
+    }
 }
 
-impl Entry {
-    fn deny(&mut self) {
-        self.is_denied = true;
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
+/// What a worker holds of a session's task.
+#[derive(Default)]
+struct Task {
+    /// Ends it.
+    handle: Option<AbortHandle>,
+    /// Gives it a turn.
+    waker: Option<Waker>,
 }
 
 /// A session's tie to its worker, and its place below the limits once it has one.
 pub(crate) struct Seat {
     pub(crate) worker: Arc<Worker>,
     key: u32,
+    /// It has a place, which [`leave`](Self::leave) gives back.
     admitted: bool,
+    /// It counts below the limits on clients, too.
+    counted: bool,
 }
 
 impl Seat {
-    /// Whether `peer` may speak PROXY, and whether there is room: asked once, before one byte of it is read.
+    /// Lets the worker give this task a turn.
+    pub(crate) async fn enrol(&self) {
+        let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+        if let Some(task) = self.worker.lock().get_mut(self.key as usize) {
+            task.waker = Some(waker);
+        }
+    }
+
+    /// Takes what this session was asked.
+    pub(crate) fn orders(&self) -> Vec<Order> {
+        self.worker.orders.take(self.key)
+    }
+
+    /// Whether `peer` may speak PROXY, and whether there is room: asked before one byte of it is read.
     pub(crate) fn admit(&mut self, peer: PeerAddr) -> Result<(), AdmissionRefused> {
         let gateway = &self.worker.gateway;
         if !gateway.tables.allow(peer.ip()) {
@@ -174,54 +189,42 @@ impl Seat {
         }
         gateway.gate.enter(peer, self.worker.places.as_deref())?;
         self.admitted = true;
-        if gateway.gate.counts_balancers() {
-            self.entry(|entry| entry.balancer = Some(Box::new(peer)));
-        }
         Ok(())
     }
 
-    /// Whether the session may be that of the client it announces.
-    pub(crate) fn authorise(&self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
-        // Known before it is decided on: whoever denies this client from here on finds the session.
-        self.entry(|entry| entry.client = Some(claimed.ip()));
+    /// Whether the session may be that of the client it announces, and whether there is room for that one.
+    pub(crate) fn authorise(&mut self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
         let source = self.worker.authorise(claimed)?;
-        self.count(claimed.ip())?;
+        self.worker.gateway.gate.enter_client(claimed.ip())?;
+        self.counted = true;
         Ok(source)
     }
 
-    /// Whether it was ended because its client is denied.
-    pub(crate) fn is_denied(&self) -> bool {
-        self.entry(|entry| entry.is_denied)
-    }
-
-    fn count(&self, client: IpAddr) -> Result<(), ClientLimitReached> {
-        self.worker.gateway.gate.enter_client(client)?;
-        self.entry(|entry| entry.is_counted = true);
-        Ok(())
-    }
-
-    fn entry<T>(&self, look: impl FnOnce(&mut Entry) -> T) -> T {
-        look(&mut self.worker.lock()[self.key as usize])
+    /// Gives back what the session took below the limits. It knows `peer` and `client`, so they are not kept here.
+    pub(crate) fn leave(&mut self, peer: PeerAddr, client: Option<ClaimedSource>) {
+        let gate = &self.worker.gateway.gate;
+        if let (Some(client), true) = (client, std::mem::take(&mut self.counted)) {
+            gate.leave_client(client.ip());
+        }
+        if std::mem::take(&mut self.admitted) {
+            gate.leave(peer, self.worker.places.as_deref());
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut sessions = self.worker.lock();
-        let entry = sessions.remove(self.key as usize);
+        let task = sessions.remove(self.key as usize);
         let is_empty = sessions.is_empty();
         if is_empty {
             // The memory of a crowd is not kept for those who come later.
             *sessions = Slab::new();
         }
+        // Below the lock: whoever gives orders to sessions that live holds it.
+        drop(self.orders());
         drop(sessions);
-        let gate = &self.worker.gateway.gate;
-        if let (Some(client), true) = (entry.client, entry.is_counted) {
-            gate.leave_client(client);
-        }
-        if self.admitted {
-            gate.leave(entry.balancer.map(|peer| *peer), self.worker.places.as_deref());
-        }
+        drop(task);
         if is_empty {
             self.worker.empty.notify_one();
         }

@@ -2,18 +2,24 @@
 
 use clap::{Parser, Subcommand};
 
+mod admin;
 #[cfg(test)]
 mod deny;
+mod jail_probe;
 mod limits;
 mod routing;
 mod run;
+mod sandbox;
 mod tools;
 mod udp;
 mod values;
 
-pub(crate) use limits::{ClientArgs, LimitArgs};
+pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
+pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
+pub(crate) use limits::{Ceiling, ClientArgs, LimitArgs, Prefixes, Rate};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
+pub(crate) use sandbox::SandboxArgs;
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
 pub(crate) use udp::{HeaderArg, UdpArgs, UdpHeaderArg};
 pub(crate) use values::{
@@ -51,6 +57,12 @@ pub(crate) enum Command {
     Encode(EncodeArgs),
     /// Show the whole thing working in a private network namespace, without root
     Demo,
+    /// Serve for the keeper that started it
+    #[command(hide = true)]
+    Worker,
+    /// Confine itself as a worker does, and try something: for the tests
+    #[command(hide = true)]
+    JailProbe(Box<JailProbeArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -78,11 +90,11 @@ mod tests {
     use std::time::Duration;
 
     use clap::CommandFactory;
-    use mmproxy_forwarder::Keepalive;
     use mmproxy_routing::Settings;
 
     use super::values::{Limit, Probing};
     use super::*;
+    use crate::spec::KeepaliveSpec;
 
     fn run(line: &str) -> Result<RunArgs, clap::Error> {
         Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.run)
@@ -135,15 +147,15 @@ mod tests {
         let args = run(line).unwrap();
         assert_eq!((args.idle_timeout, args.half_closed_timeout), (Limit(None), Limit(Some(5 * MINUTE))));
         assert_eq!(args.tcp_user_timeout, Limit(None));
-        assert_eq!(args.keepalive, Probing(Some(Keepalive::new())));
+        let probing = |idle, interval, probes| Probing(Some(KeepaliveSpec { idle, interval, probes }));
+        assert_eq!(args.keepalive, probing(MINUTE, MINUTE / 4, 4));
         let args = run(&format!(
             "{line} --idle-timeout 1h --half-closed-timeout off --tcp-user-timeout 30 --keepalive 1m,5s"
         ))
         .unwrap();
         assert_eq!((args.idle_timeout, args.half_closed_timeout), (Limit(Some(60 * MINUTE)), Limit(None)));
         assert_eq!(args.tcp_user_timeout, Limit(Some(MINUTE / 2)));
-        let probing = Keepalive::with(MINUTE, Duration::from_secs(5), 4).unwrap();
-        assert_eq!(args.keepalive, Probing(Some(probing)));
+        assert_eq!(args.keepalive, probing(MINUTE, Duration::from_secs(5), 4));
         assert_eq!(run(&format!("{line} --keepalive off")).unwrap().keepalive, Probing(None));
         for wrong in
             ["--idle-timeout soon", "--keepalive 1500ms", "--keepalive 1,1,1,1", "--keepalive 1,1,200"]

@@ -4,5 +4,6 @@ pub(crate) mod check;
 pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod encode;
+pub(crate) mod jail_probe;
 pub(crate) mod probe;
 pub(crate) mod routing;

@@ -1,17 +1,24 @@
 //! mmproxy: gives a server behind a load balancer the real client address.
 //!
-//! Start reading at `daemon`, the gateway's life in four pieces; `cli` is the command line as typed, `resolve`
-//! what it means.
+//! Start reading at `keeper`, which has the privileges and starts what serves; `worker` is that. `cli` is the command line
+//! as typed, `resolve` what it means.
 
+mod admin;
+mod channel;
 mod cli;
 mod commands;
 mod console;
-mod daemon;
+mod descriptors;
 mod escape;
 mod exit;
+mod eyes;
 mod hex;
+mod hint;
+mod jail;
+mod keeper;
 mod log;
 mod loopback;
+mod metrics;
 mod namespace;
 mod privileges;
 mod resolve;
@@ -19,9 +26,12 @@ mod return_path;
 mod runtime;
 mod selfcheck;
 mod signals;
+mod spec;
 mod target_netns;
+mod trace;
+mod watch;
 mod way_in;
-mod workers;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -53,7 +63,7 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
-        None => daemon::main(&cli.run),
+        None => keeper::main(cli.run),
         Some(Command::Setup(args)) => commands::routing::setup(&args),
         Some(Command::Teardown(args)) => commands::routing::teardown(&args),
         Some(Command::Check(args)) => commands::check::run(&args),
@@ -61,6 +71,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Decode(args)) => commands::decode::run(&args),
         Some(Command::Encode(args)) => commands::encode::run(&args),
         Some(Command::Demo) => commands::demo::run(),
+        Some(Command::Worker) => worker::main(),
+        Some(Command::JailProbe(args)) => commands::jail_probe::run(&args),
     }
 }
 

@@ -45,8 +45,7 @@ fn the_shipped_filter_finds_clients_over_a_limit_and_nobody_else() {
         }
         // Ends as usual, is refused for another reason, or tries to be somebody else in what is logged of it.
         announce("127.0.0.1:4711").expect_closed();
-        let garbage =
-            b"INFO session closed id=1 peer=10.0.0.2:1 client=198.51.100.1:1 bytes_up=0 reason=client_rate";
+        let garbage = b"INFO session closed service=s id=1 peer=10.0.0.2:1 listener=l client=198.51.100.1:1 reason=client_rate";
         balancer.announce(address, garbage, b"").expect_closed();
         drop(held);
         let log = gateway.stop().stderr;

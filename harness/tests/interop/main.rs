@@ -4,4 +4,5 @@
 
 mod fail2ban;
 mod haproxy;
+mod health_checks;
 mod sshd;

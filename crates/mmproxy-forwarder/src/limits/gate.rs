@@ -14,7 +14,8 @@ use crate::places::Places;
 /// What all threads of a gateway count sessions with.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    pub(crate) all: Places,
+    /// Also of the gateways beside it.
+    pub(crate) all: Arc<Places>,
     limits: SessionLimits,
     listeners: Mutex<HashMap<SocketAddr, Arc<Places>>>,
     /// `None` where nothing limits them, and nothing has to be counted.
@@ -25,13 +26,14 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(limits: SessionLimits) -> Self {
+    /// `limits` for sessions that have a place among `all`.
+    pub(crate) fn new(limits: SessionLimits, all: Arc<Places>) -> Self {
         let crowd = |limit: Option<std::num::NonZeroUsize>| limit.map(|limit| Crowd::new(limit.get(), None));
         let per_network = limits.per_network.map_or(usize::MAX, std::num::NonZeroUsize::get);
         let networks = (limits.per_network.is_some() || limits.pace.is_some())
             .then(|| Crowd::new(per_network, limits.pace));
         Self {
-            all: Places::new(limits.total),
+            all,
             limits,
             listeners: Mutex::default(),
             balancers: crowd(limits.per_balancer),
@@ -46,11 +48,6 @@ impl Gate {
         let limit = self.limits.per_listener?;
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(listeners.entry(address).or_insert_with(|| Arc::new(Places::new(limit)))))
-    }
-
-    /// Whether balancers are told apart, so that [`leave`](Self::leave) has to be told which one it was.
-    pub(crate) const fn counts_balancers(&self) -> bool {
-        self.balancers.is_some()
     }
 
     /// A connection of `peer` wants to be a session. To be followed by one [`leave`](Self::leave), unless it is refused.
@@ -75,13 +72,11 @@ impl Gate {
         Ok(())
     }
 
-    /// Gives back what [`enter`](Self::enter) took. `peer` may be left out where balancers are not counted.
-    pub(crate) fn leave(&self, peer: Option<PeerAddr>, listener: Option<&Places>) {
+    /// Gives back what [`enter`](Self::enter) took.
+    pub(crate) fn leave(&self, peer: PeerAddr, listener: Option<&Places>) {
         self.all.leave();
         listener.inspect(|places| places.leave());
-        if let Some(peer) = peer {
-            self.leave_balancer(peer);
-        }
+        self.leave_balancer(peer);
     }
 
     /// A session announces the client at `ip`. To be followed by one [`leave_client`](Self::leave_client), unless it is
@@ -142,6 +137,10 @@ mod tests {
         NonZeroUsize::new(2)
     }
 
+    fn gate(limits: SessionLimits) -> Gate {
+        Gate::new(limits, Arc::new(Places::new(limits.total)))
+    }
+
     fn peer(text: &str) -> PeerAddr {
         PeerAddr::new(text.parse().expect("test address"))
     }
@@ -149,10 +148,9 @@ mod tests {
     #[test]
     fn what_one_limit_refuses_takes_no_place_below_another() {
         let limits = SessionLimits { total: two().unwrap(), ..SessionLimits::UNLIMITED };
-        let gate = Gate::new(limits.per_listener(NonZeroUsize::new(1)).per_balancer(two()));
+        let gate = gate(limits.per_listener(NonZeroUsize::new(1)).per_balancer(two()));
         let [one, other] =
             ["127.0.0.1:1", "127.0.0.1:2"].map(|address| gate.listener(address.parse().unwrap()));
-        assert!(gate.counts_balancers());
         let (a, b) = (peer("10.0.0.1:1"), peer("10.0.0.2:1"));
         let (one, other) = (one.as_deref(), other.as_deref());
         assert_eq!(gate.enter(a, one), Ok(()));
@@ -162,10 +160,10 @@ mod tests {
         }
         assert_eq!(gate.enter(a, other), Ok(()));
         assert_eq!(gate.enter(a, other), Err(AdmissionRefused::BalancerLimit { peer: a, limit: 2 }));
-        gate.leave(Some(a), one);
+        gate.leave(a, one);
         assert_eq!(gate.enter(b, one), Ok(()));
-        gate.leave(Some(a), other);
-        gate.leave(Some(b), one);
+        gate.leave(a, other);
+        gate.leave(b, one);
         let third = gate.listener("127.0.0.1:3".parse().unwrap());
         assert_eq!(gate.enter(a, other), Ok(()));
         assert_eq!(gate.enter(b, one), Ok(()));
@@ -173,14 +171,14 @@ mod tests {
             let refused = gate.enter(b, third.as_deref());
             assert_eq!(refused, Err(AdmissionRefused::SessionLimit { limit: 2 }));
         }
-        gate.leave(Some(a), other);
+        gate.leave(a, other);
         assert_eq!(gate.enter(b, third.as_deref()), Ok(()), "its listener's place was given back each time");
     }
 
     #[test]
     fn a_client_counts_for_itself_and_for_its_network() {
         let limits = SessionLimits::UNLIMITED.per_client(two()).per_client_network(NonZeroUsize::new(3));
-        let gate = Gate::new(limits);
+        let gate = gate(limits);
         let ips: [IpAddr; 4] =
             ["192.0.2.1", "192.0.2.2", "192.0.3.1", "192.0.2.3"].map(|ip| ip.parse().unwrap());
         assert_eq!([0, 0, 1].map(|n| gate.enter_client(ips[n])), [Ok(()); 3]);
@@ -197,7 +195,7 @@ mod tests {
 
     #[test]
     fn hosts_of_one_64_are_one_client() {
-        let gate = Gate::new(SessionLimits::UNLIMITED.per_client(NonZeroUsize::new(1)));
+        let gate = gate(SessionLimits::UNLIMITED.per_client(NonZeroUsize::new(1)));
         let [one, other, neighbour] =
             ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"].map(|ip| ip.parse().unwrap());
         assert_eq!(gate.enter_client(one), Ok(()));
@@ -207,7 +205,7 @@ mod tests {
 
     #[test]
     fn without_limits_nothing_is_counted() {
-        let gate = Gate::new(SessionLimits::UNLIMITED);
+        let gate = gate(SessionLimits::UNLIMITED);
         assert!(gate.balancers.is_none() && gate.clients.is_none() && gate.networks.is_none());
         assert!(gate.listener("127.0.0.1:1".parse().unwrap()).is_none());
     }

@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,44 +15,19 @@ use tokio::time::timeout;
 
 use crate::errno;
 use crate::report::CloseReason;
-use crate::tcp::direction::{Broken, Direction, Moved, Way};
+use crate::tcp::direction::{Broken, Direction, Way};
 use crate::tcp::last_words;
 use crate::tcp::pipe::Pipes;
 use crate::tcp::socket::Socket;
+use crate::tcp::traffic::{Totals, Traffic};
 
-/// Bytes delivered so far, readable while the session lives.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    up: Moved,
-    down: Moved,
-    half_closed: AtomicBool,
-}
+/// Who looks on while a session relays.
+pub(crate) trait Onlooker {
+    /// A turn of the session begins.
+    fn turn(&self, peer: &TcpStream, target: &TcpStream);
 
-impl Traffic {
-    /// Bytes the target's socket accepted.
-    pub(crate) fn up(&self) -> u64 {
-        self.up.get()
-    }
-
-    /// Bytes the peer's socket accepted.
-    pub(crate) fn down(&self) -> u64 {
-        self.down.get()
-    }
-
-    /// One side has ended, and the other was told.
-    pub(crate) fn half_closed(&self) -> bool {
-        self.half_closed.load(Ordering::Relaxed)
-    }
-
-    /// One side has ended.
-    pub(crate) fn note_half_closed(&self) {
-        self.half_closed.store(true, Ordering::Relaxed);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn note_up(&self, bytes: usize) {
-        self.up.add(bytes);
-    }
+    /// One side has ended and the other was told.
+    fn half_closed(&self, ended: Side);
 }
 
 /// Two connections and what is on its way between them: nearly all that an idle session consists of.
@@ -78,7 +52,8 @@ impl Relay {
     pub(crate) async fn run(
         &mut self,
         traffic: &Traffic,
-        pipes: &Arc<Pipes>,
+        (pipes, totals): (&Arc<Pipes>, &Totals),
+        onlooker: &impl Onlooker,
         last_words: Duration,
     ) -> Result<(), RelayError> {
         let Self { peer, target, up, down } = self;
@@ -89,10 +64,11 @@ impl Relay {
             down,
             traffic,
             pipes,
+            totals,
             peer_watch: Watch::default(),
             target_watch: Watch::default(),
         };
-        let Err(broken) = poll_fn(|cx| both.poll(cx)).await else { return Ok(()) };
+        let Err(broken) = poll_fn(|cx| both.poll(onlooker, cx)).await else { return Ok(()) };
 
         let (upward, downward) = (both.upward(), both.downward());
         let (speaker, way) = match broken.side {
@@ -116,6 +92,7 @@ impl Relay {
             }
         })
         .await;
+        traffic.note_turn();
         Err(broken)
     }
 
@@ -134,21 +111,27 @@ struct Both<'a> {
     down: &'a mut Direction,
     traffic: &'a Traffic,
     pipes: &'a Arc<Pipes>,
+    totals: &'a Totals,
     peer_watch: Watch<'a>,
     target_watch: Watch<'a>,
 }
 
 impl<'a> Both<'a> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+    fn poll(&mut self, onlooker: &impl Onlooker, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        onlooker.turn(self.peer, self.target);
         let (upward, downward) = (self.upward(), self.downward());
         // Reading first: data that came before a reset is moved in the ordinary way.
         let one = self.up.poll(upward, self.down.is_done(), cx).map_err(RelayError::going_up)?;
         let other = self.down.poll(downward, self.up.is_done(), cx).map_err(RelayError::going_down)?;
-        if one.is_ready() && other.is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        if one.is_ready() || other.is_ready() {
-            self.traffic.note_half_closed();
+        self.traffic.note_turn();
+        match (one.is_ready(), other.is_ready()) {
+            (true, true) => return Poll::Ready(Ok(())),
+            (false, false) => {}
+            (peer_ended, _) => {
+                if self.traffic.note_half_closed() {
+                    onlooker.half_closed(if peer_ended { Side::Peer } else { Side::Target });
+                }
+            }
         }
         if let Poll::Ready(error) = self.peer_watch.poll(self.up.is_deaf(), self.peer, cx) {
             return Poll::Ready(Err(RelayError { side: Side::Peer, error }));
@@ -160,11 +143,23 @@ impl<'a> Both<'a> {
     }
 
     const fn upward(&self) -> Way<'a> {
-        Way { from: self.peer, to: self.target, moved: &self.traffic.up, pipes: self.pipes }
+        Way {
+            from: self.peer,
+            to: self.target,
+            moved: &self.traffic.up,
+            total: &self.totals.up,
+            pipes: self.pipes,
+        }
     }
 
     const fn downward(&self) -> Way<'a> {
-        Way { from: self.target, to: self.peer, moved: &self.traffic.down, pipes: self.pipes }
+        Way {
+            from: self.target,
+            to: self.peer,
+            moved: &self.traffic.down,
+            total: &self.totals.down,
+            pipes: self.pipes,
+        }
     }
 }
 
@@ -262,6 +257,14 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream as StdStream};
 
+    struct Nobody;
+
+    impl Onlooker for Nobody {
+        fn turn(&self, _peer: &TcpStream, _target: &TcpStream) {}
+
+        fn half_closed(&self, _ended: Side) {}
+    }
+
     /// A connection: the gateway's end, and the far one.
     fn connection() -> (TcpStream, StdStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -281,13 +284,16 @@ mod tests {
 
         // From here on the way up is tried first, and fails.
         target.writable().await.unwrap();
-        let traffic = Traffic::default();
+        let (traffic, totals) = (Traffic::new(tokio::time::Instant::now()), Totals::default());
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
         let mut relay = Relay::new(Socket::new(peer), Socket::new(target), upload);
-        let error =
-            relay.run(&traffic, &Pipes::new(RelayOptions::new()), Duration::from_secs(1)).await.unwrap_err();
+        let pipes = Pipes::new(RelayOptions::new());
+        let ended = relay.run(&traffic, (&pipes, &totals), &Nobody, Duration::from_secs(1)).await;
+        let error = ended.unwrap_err();
         assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
         assert_eq!((traffic.up(), traffic.down()), (0, 21));
+        assert_eq!((totals.get().down.copied, totals.get().up.copied), (21, 0));
+        assert!(traffic.first_byte().is_some());
 
         let mut answer = [0; 21];
         client.read_exact(&mut answer).unwrap();

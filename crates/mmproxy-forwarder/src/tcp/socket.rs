@@ -1,7 +1,7 @@
 //! One side of a session: a socket that is reset unless it is ended in order.
 
 use std::io;
-use std::net::TcpStream as StdStream;
+use std::net::{Shutdown, TcpStream as StdStream};
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -23,6 +23,28 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) const fn new(stream: TcpStream) -> Self {
         Self { stream, finished: false }
+    }
+
+    /// Tells the other end that nothing more comes.
+    pub(crate) fn end_writing(&self) {
+        // It fails where the other end has gone already.
+        SockRef::from(&self.stream).shutdown(Shutdown::Write).ok();
+    }
+
+    /// Reads and forgets what still comes, up to the end of the other side.
+    pub(crate) async fn discard(&self) {
+        let mut room = [0; 512];
+        loop {
+            if self.stream.readable().await.is_err() {
+                return;
+            }
+            match self.stream.try_read(&mut room) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Closes in order: the kernel goes on to deliver what it accepted, then sends a FIN if none was sent yet.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::report::CloseReason;
-use crate::tcp::relay::Traffic;
+use crate::tcp::traffic::Traffic;
 
 /// A session in which nothing moved for as long as is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -146,7 +146,7 @@ mod tests {
 
     /// Plays a relay that moves a byte at each of `moves`, and ends one side at `ends`; when does it end, and why?
     async fn session(limits: SilenceLimits, moves: &[u64], ends: Option<u64>) -> Option<(Duration, Silent)> {
-        let traffic = Traffic::default();
+        let traffic = Traffic::new(Instant::now());
         let start = Instant::now();
         let mut moments: Vec<_> = moves.iter().map(|second| (*second, false)).collect();
         moments.extend(ends.map(|second| (second, true)));
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_session_without_limits_that_hold_has_no_timer() {
         let limits = SilenceLimits { idle: None, half_closed: Some(MINUTE) };
-        let traffic = Traffic::default();
+        let traffic = Traffic::new(Instant::now());
         let mut silence = Silence::new(&traffic, &limits);
         let mut context = Context::from_waker(std::task::Waker::noop());
         // No runtime: a timer would panic.

@@ -289,7 +289,8 @@ impl<U> Core<U> {
         Ok(())
     }
 
-    fn close(&mut self, world: &mut impl World<Upstream = U>, id: FlowId, end: FlowEnd) {
+    /// Ends the flow `id`.
+    pub(crate) fn close(&mut self, world: &mut impl World<Upstream = U>, id: FlowId, end: FlowEnd) {
         let established = self.table.is_established(id);
         if let Some(flow) = self.table.remove(id) {
             self.forget_sender((flow.peer.addr(), flow.local), id);

@@ -63,13 +63,15 @@ pub enum DropReason {
     ReplyTooLarge,
     /// The kernel did not send a reply to the balancer.
     ReplyFailed,
+    /// The balancer's own datagram, which policy refuses.
+    HealthCheckRefused,
     /// The gateway is stopping and takes no new flows.
     Stopping,
 }
 
 impl DropReason {
     /// Every reason, to register labels before the first datagram.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::PeerNotAllowed,
         Self::HeaderMissing,
         Self::HeaderTruncated,
@@ -92,6 +94,7 @@ impl DropReason {
         Self::TooLarge,
         Self::ReplyTooLarge,
         Self::ReplyFailed,
+        Self::HealthCheckRefused,
         Self::Stopping,
     ];
 
@@ -120,6 +123,7 @@ impl DropReason {
             Self::TooLarge => "too_large",
             Self::ReplyTooLarge => "reply_too_large",
             Self::ReplyFailed => "reply_failed",
+            Self::HealthCheckRefused => "health_check_refused",
             Self::Stopping => "stopping",
         }
     }
@@ -138,6 +142,7 @@ impl DropReason {
             | Self::ClientDenied
             | Self::DestinationRefused
             | Self::SourceUnusable
+            | Self::HealthCheckRefused
             | Self::TooLarge => Blame::Peer,
             Self::NoTarget | Self::PortUnavailable | Self::NotPermitted => Blame::Configuration,
             Self::OutOfResources | Self::FlowLimit | Self::Overloaded | Self::ReplyFailed => Blame::Resources,
@@ -190,6 +195,7 @@ impl DropReason {
             | CloseReason::OutOfResources => Self::OutOfResources,
             CloseReason::TargetRefused => Self::TargetRefused,
             CloseReason::NamespaceGone => Self::NamespaceGone,
+            CloseReason::HealthCheckRefused => Self::HealthCheckRefused,
             // Of TCP's own ends only those about a target that is not there can come from here.
             CloseReason::TargetUnreachable
             | CloseReason::TargetTimeout
@@ -205,6 +211,9 @@ impl DropReason {
             | CloseReason::PeerLost
             | CloseReason::IdleTimeout
             | CloseReason::HalfClosedTimeout
+            | CloseReason::HealthCheck
+            | CloseReason::HealthCheckFailed
+            | CloseReason::Killed
             | CloseReason::Drained
             | CloseReason::Panicked => Self::TargetUnreachable,
         }
@@ -225,6 +234,10 @@ pub struct UdpCounts {
     pub up: u64,
     /// Datagrams handed to balancers.
     pub down: u64,
+    /// Payload handed to targets, in bytes.
+    pub bytes_up: u64,
+    /// Payload that came back from targets, in bytes.
+    pub bytes_down: u64,
     /// Flows that had to go before their time to make room for others.
     pub evicted: u64,
     /// Replies that went in fragments because the header in front made them too large for the path.
@@ -244,6 +257,8 @@ impl UdpCounts {
 pub(crate) struct Counters {
     pub(crate) up: AtomicU64,
     pub(crate) down: AtomicU64,
+    pub(crate) bytes_up: AtomicU64,
+    pub(crate) bytes_down: AtomicU64,
     pub(crate) evicted: AtomicU64,
     pub(crate) fragmented: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
@@ -255,6 +270,8 @@ impl Counters {
         Self {
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
+            bytes_up: AtomicU64::new(0),
+            bytes_down: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             fragmented: AtomicU64::new(0),
             dropped: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -272,6 +289,8 @@ impl Counters {
         UdpCounts {
             up: self.up.load(Ordering::Relaxed),
             down: self.down.load(Ordering::Relaxed),
+            bytes_up: self.bytes_up.load(Ordering::Relaxed),
+            bytes_down: self.bytes_down.load(Ordering::Relaxed),
             evicted: self.evicted.load(Ordering::Relaxed),
             fragmented: self.fragmented.load(Ordering::Relaxed),
             dropped: std::array::from_fn(|reason| self.dropped[reason].load(Ordering::Relaxed)),

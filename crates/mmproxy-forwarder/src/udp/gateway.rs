@@ -1,11 +1,11 @@
 //! The UDP gateway: serves listeners, ends in order.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::allowlist::AllowList;
 use crate::clients::ClientLists;
@@ -13,6 +13,7 @@ use crate::config::GatewayConfig;
 use crate::deny::DenyChange;
 use crate::error::ServeError;
 use crate::gateway::{Drained, Gateway, Phase, Shared, Shutdown};
+use crate::live::{Ending, LiveSession, Order, Which};
 use crate::observer::Observer;
 use crate::report::SessionId;
 use crate::udp::drops::{Counters, UdpCounts};
@@ -50,6 +51,7 @@ impl UdpGateway {
             options,
             counters: Counters::new(),
             endpoints: Endpoints::default(),
+            serving: Mutex::default(),
             flows: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -70,6 +72,11 @@ impl UdpGateway {
         let register = |error| ServeError::Register { listener: address, error };
         let orders = Arc::new(Orders::default());
         let control = Control { orders: Arc::clone(&orders), bell: listener.bell() };
+        self.shared
+            .serving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((Arc::downgrade(&orders), listener.bell()));
         let (ended, mut end) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
@@ -111,16 +118,57 @@ impl UdpGateway {
         self.shared.gateway.tables.replace_allowed(allowed);
     }
 
-    /// From now on datagrams of the clients that pass `clients` alone are forwarded; flows of others end with the next
-    /// datagram that their worker sees.
+    /// From now on datagrams of the clients that pass `clients` alone are forwarded; flows of others end.
     pub fn replace_clients(&self, clients: ClientLists) {
         self.shared.gateway.tables.replace_clients(clients);
+        self.wake(|_| ());
     }
 
     /// Follows the deny list. Flows of clients that are denied now end, whether a change asks for it or not: a flow is no
     /// connection, so what its client sends next is as new as anybody's.
     pub fn deny(&self, changes: &[DenyChange]) {
         self.shared.gateway.tables.deny(changes);
+        self.wake(|_| ());
+    }
+
+    /// Flows that live, `at_most` so many of each listener, in no order.
+    pub async fn flows(&self, at_most: usize) -> Vec<LiveSession> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.ask(&Order::Tell(tell), at_most);
+        let mut flows = Vec::new();
+        while let Some(flow) = told.recv().await {
+            flows.push(flow);
+        }
+        flows
+    }
+
+    /// Closes the flows that are meant, and returns which they were.
+    pub async fn close_flows(&self, which: Which) -> Vec<SessionId> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.ask(&Order::End(which, Ending::Killed, tell), usize::MAX);
+        let mut closed = Vec::new();
+        while let Some(id) = told.recv().await {
+            closed.push(id);
+        }
+        closed
+    }
+
+    fn ask(&self, order: &Order, at_most: usize) {
+        self.wake(|orders| orders.ask(order.clone(), at_most));
+    }
+
+    /// Tells each worker, and gives it a turn.
+    fn wake(&self, tell: impl Fn(&Orders)) {
+        let mut serving = self.shared.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        // A worker that ends while it is asked drops the orders with its end of the channel.
+        serving.retain(|(orders, bell)| match orders.upgrade() {
+            Some(orders) => {
+                tell(&orders);
+                bell.ring();
+                true
+            }
+            None => false,
+        });
     }
 
     /// What was counted so far.
@@ -160,6 +208,8 @@ pub(crate) struct UdpShared {
     pub(crate) options: UdpOptions,
     pub(crate) counters: Counters,
     pub(crate) endpoints: Endpoints,
+    /// To ask the workers.
+    serving: Mutex<Vec<(Weak<Orders>, Bell)>>,
     flows: AtomicU64,
 }
 

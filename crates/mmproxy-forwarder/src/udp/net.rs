@@ -11,6 +11,8 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use crate::addr::{PeerAddr, SpoofSource, TargetAddr};
 use crate::error::SessionError;
+use crate::health::{HealthCheckEnd, HealthChecks};
+use crate::live::{LiveSession, SessionState};
 use crate::netns::{Namespace, NamespaceGone};
 use crate::observer::DatagramsDropped;
 use crate::report::SessionId;
@@ -39,8 +41,10 @@ pub(crate) struct Net<'a> {
     admitted: Option<IpAddr>,
     /// Of the tables that `admitted` was found in, and that the flows passed.
     version: u64,
-    /// Datagrams handed to targets since they were added to the counters.
+    /// Datagrams handed to targets, and bytes each way, since they were added to the counters.
     sent: u64,
+    bytes_up: u64,
+    bytes_down: u64,
 }
 
 /// A flow's side toward its target.
@@ -51,11 +55,29 @@ pub(crate) struct Leg {
     id: SessionId,
 }
 
+impl Leg {
+    /// Number of the flow.
+    pub(crate) const fn id(&self) -> SessionId {
+        self.id
+    }
+}
+
 impl<'a> Net<'a> {
     pub(crate) fn new(epoll: Epoll, listener: &'a UdpListener, shared: &'a UdpShared) -> Self {
         let authority = Worker::new(Arc::clone(&shared.gateway), listener.local_addr());
         let version = shared.gateway.tables.version();
-        Self { epoll, authority, listener, shared, namespace: None, admitted: None, version, sent: 0 }
+        Self {
+            epoll,
+            authority,
+            listener,
+            shared,
+            namespace: None,
+            admitted: None,
+            version,
+            sent: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+        }
     }
 
     /// Whether the lists of balancers or clients were changed since this was asked last.
@@ -110,6 +132,38 @@ impl<'a> Net<'a> {
     pub(crate) fn count(&mut self) {
         if self.sent > 0 {
             self.shared.counters.up.fetch_add(std::mem::take(&mut self.sent), Ordering::Relaxed);
+            self.shared.counters.bytes_up.fetch_add(std::mem::take(&mut self.bytes_up), Ordering::Relaxed);
+        }
+        if self.bytes_down > 0 {
+            self.shared
+                .counters
+                .bytes_down
+                .fetch_add(std::mem::take(&mut self.bytes_down), Ordering::Relaxed);
+        }
+    }
+
+    /// A reply of `len` bytes came from a target.
+    pub(crate) const fn returned(&mut self, len: usize) {
+        self.bytes_down += len as u64;
+    }
+
+    /// What a flow tells of itself.
+    pub(crate) fn live(&self, flow: &Flow<Leg>) -> LiveSession {
+        let report = self.report(flow, false);
+        LiveSession {
+            id: report.id,
+            peer: report.peer,
+            listener: report.listener,
+            header: report.header,
+            claimed: report.claimed,
+            bound: Some(report.bound),
+            target: Some(report.target),
+            state: SessionState::Relay,
+            age: report.total_time,
+            bytes_up: report.bytes_up,
+            bytes_down: report.bytes_down,
+            peer_tcp: None,
+            target_tcp: None,
         }
     }
 
@@ -163,6 +217,7 @@ impl World for Net<'_> {
                 let source = self.authority.authorise(claimed)?;
                 Ok((Some(source), config.targets.of_client(source, announced.destination)?))
             }
+            None if config.health_checks == HealthChecks::Refuse => Err(HealthCheckEnd::Refused.into()),
             None => Ok((None, config.targets.of_balancer(peer)?)),
         }
     }
@@ -183,6 +238,7 @@ impl World for Net<'_> {
     fn send(&mut self, leg: &Leg, payload: &[u8]) -> io::Result<()> {
         leg.socket.send(payload)?;
         self.sent += 1;
+        self.bytes_up += payload.len() as u64;
         Ok(())
     }
 

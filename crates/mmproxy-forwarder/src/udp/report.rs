@@ -58,14 +58,16 @@ pub enum FlowEnd {
     ClientDenied,
     /// The network namespace of the target is gone, or another one took its place.
     NamespaceGone,
+    /// The operator closed it.
+    Killed,
     /// The gateway stopped.
     Stopped,
 }
 
 impl FlowEnd {
     /// Every end, to register labels before the first flow.
-    pub const ALL: [Self; 5] =
-        [Self::Idle, Self::Evicted, Self::ClientDenied, Self::NamespaceGone, Self::Stopped];
+    pub const ALL: [Self; 6] =
+        [Self::Idle, Self::Evicted, Self::ClientDenied, Self::NamespaceGone, Self::Killed, Self::Stopped];
 
     /// Name in logs and metrics. Never rename: dashboards key on it.
     pub const fn label(self) -> &'static str {
@@ -74,6 +76,7 @@ impl FlowEnd {
             Self::Evicted => "evicted",
             Self::ClientDenied => "client_denied",
             Self::NamespaceGone => "namespace_gone",
+            Self::Killed => "killed",
             Self::Stopped => "stopped",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,6 +13,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::addr::PeerAddr;
 use crate::errno;
 use crate::gateway::Drained;
+use crate::live::{Ending, Order};
 use crate::sys::datagram::{Inbox, Outbox, Oversized, Unsent, set_oversized};
 use crate::udp::core::{Core, Dropped, Incoming};
 use crate::udp::drops::DropReason;
@@ -33,21 +35,34 @@ pub(crate) struct Worker<'a> {
 
 /// Tells a worker to end, from another thread; its bell has to be rung afterwards.
 #[derive(Debug, Default)]
-pub(crate) struct Orders(AtomicU8);
+pub(crate) struct Orders {
+    phase: AtomicU8,
+    /// What its flows are asked.
+    asked: Mutex<Vec<(Order, usize)>>,
+}
 
 impl Orders {
     /// No new flows, and an end soon.
     pub(crate) fn drain(&self) {
-        self.0.fetch_max(DRAIN, Ordering::Release);
+        self.phase.fetch_max(DRAIN, Ordering::Release);
     }
 
     /// The end, now.
     pub(crate) fn cut(&self) {
-        self.0.fetch_max(CUT, Ordering::Release);
+        self.phase.fetch_max(CUT, Ordering::Release);
     }
 
     fn now(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
+        self.phase.load(Ordering::Acquire)
+    }
+
+    /// Asks `at_most` so many flows.
+    pub(crate) fn ask(&self, order: Order, at_most: usize) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((order, at_most));
+    }
+
+    fn asked(&self) -> Vec<(Order, usize)> {
+        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -99,7 +114,7 @@ impl<'a> Worker<'a> {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => break Err(errno.into()),
             };
-            if let Err(error) = self.turn(&events[..ready], clock()) {
+            if let Err(error) = self.turn(&events[..ready], orders, clock()) {
                 break Err(error);
             }
         };
@@ -108,7 +123,7 @@ impl<'a> Worker<'a> {
     }
 
     /// What there is to do after one wait.
-    fn turn(&mut self, events: &[EpollEvent], now: Instant) -> io::Result<()> {
+    fn turn(&mut self, events: &[EpollEvent], orders: &Orders, now: Instant) -> io::Result<()> {
         if self.net.namespace_changed() {
             self.core.close_all(&mut self.net, FlowEnd::NamespaceGone);
         }
@@ -129,6 +144,9 @@ impl<'a> Worker<'a> {
         self.flush();
         if letters {
             self.letters(now);
+            for (order, at_most) in orders.asked() {
+                self.hear(&order, at_most);
+            }
         }
         let received = if arrivals { self.arrivals(now) } else { Ok(()) };
         self.net.count();
@@ -167,6 +185,32 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Lets flows do what they were asked from outside.
+    #[cold]
+    fn hear(&mut self, order: &Order, at_most: usize) {
+        let ids: Vec<FlowId> = self.core.table().ids().take(at_most).collect();
+        for id in ids {
+            let Some(flow) = self.core.table().get(id) else { continue };
+            match order {
+                // Whoever asked may have gone.
+                Order::Tell(to) => {
+                    to.send(self.net.live(flow)).ok();
+                }
+                Order::End(which, ending, to) => {
+                    let number = flow.upstream.id();
+                    if which.matches(number, flow.announced.client) {
+                        let end = match ending {
+                            Ending::Killed => FlowEnd::Killed,
+                            Ending::Denied => FlowEnd::ClientDenied,
+                        };
+                        self.core.close(&mut self.net, id, end);
+                        to.send(number).ok();
+                    }
+                }
+            }
+        }
+    }
+
     /// Datagrams that arrived at another worker.
     fn letters(&mut self, now: Instant) {
         for letter in self.listener.mailbox().collect() {
@@ -187,6 +231,7 @@ impl<'a> Worker<'a> {
             match leg.socket.receive(self.outbox.next_payload()) {
                 Ok(len) => {
                     let Some(answer) = self.core.reply(id, len, now) else { return };
+                    self.net.returned(len);
                     let from = self.listener.own_ip().is_none().then_some(answer.from);
                     let header = answer.header.as_ref().map_or(&[][..], |header| header);
                     self.outbox.queue(header, len, answer.to.addr(), from);

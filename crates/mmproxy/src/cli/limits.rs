@@ -1,7 +1,9 @@
 //! The command line of limits and lists of clients.
 
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 use ipnet::IpNet;
@@ -50,21 +52,21 @@ pub(crate) struct LimitArgs {
     pub(crate) max_sessions_per_balancer: Option<NonZeroUsize>,
 
     /// How many of them one client, an IPv4 address or an IPv6 /64, may have, or `off` [default: an eighth]
-    #[arg(long, value_name = "N", value_parser = ceiling)]
+    #[arg(long, value_name = "N")]
     pub(crate) max_sessions_per_client: Option<Ceiling>,
 
     /// How many of them the clients in one network may have, or `off` [default: a quarter]
-    #[arg(long, value_name = "N", value_parser = ceiling)]
+    #[arg(long, value_name = "N")]
     pub(crate) max_sessions_per_client_network: Option<Ceiling>,
 
     /// What a network of clients is: lengths of the prefix, IPv4 and IPv6 [default: 24,56]
-    #[arg(long, value_name = "V4,V6", value_parser = client_networks)]
-    pub(crate) client_networks: Option<ClientNetworks>,
+    #[arg(long, value_name = "V4,V6")]
+    pub(crate) client_networks: Option<Prefixes>,
 
     /// New sessions per second of the clients in one network, and how many may begin at once; or `off` [default: 1000,4000]
     ///
     /// Without BURST, four times as many.
-    #[arg(long, value_name = "N[,BURST]", value_parser = pace)]
+    #[arg(long, value_name = "N[,BURST]")]
     pub(crate) new_sessions_per_second: Option<Rate>,
 
     /// Largest header in bytes, from 4096 to 65551 [default: 16384]
@@ -93,37 +95,77 @@ impl LimitArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ceiling(pub(crate) Option<NonZeroUsize>);
 
+impl FromStr for Ceiling {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == OFF {
+            return Ok(Self(None));
+        }
+        text.parse().map(|number| Self(Some(number))).map_err(|_| "expected a number above zero, or off")
+    }
+}
+
+impl fmt::Display for Ceiling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(number) => number.fmt(f),
+            None => f.write_str(OFF),
+        }
+    }
+}
+
+/// How long the prefix is that a client shares with its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prefixes(pub(crate) ClientNetworks);
+
+impl FromStr for Prefixes {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let lengths = text.split_once(',').and_then(|(v4, v6)| Some((v4.parse().ok()?, v6.parse().ok()?)));
+        lengths
+            .and_then(|(v4, v6)| ClientNetworks::new(v4, v6))
+            .map(Self)
+            .ok_or("expected two lengths, for IPv4 up to 32 and for IPv6 up to 128, such as 24,56")
+    }
+}
+
+impl fmt::Display for Prefixes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.0.v4(), self.0.v6())
+    }
+}
+
 /// How fast sessions may begin, or no matter how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate(pub(crate) Option<Pace>);
 
-fn ceiling(text: &str) -> Result<Ceiling, String> {
-    if text == OFF {
-        return Ok(Ceiling(None));
+impl FromStr for Rate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == OFF {
+            return Ok(Self(None));
+        }
+        let (per_second, burst) = text.split_once(',').map_or((text, None), |(n, burst)| (n, Some(burst)));
+        let number = |text: &str| text.parse::<NonZeroU32>().ok();
+        let four_times = |n: NonZeroU32| Some(n.saturating_mul(NonZeroU32::new(4)?));
+        let pace = number(per_second).and_then(|per_second| {
+            Some(Pace::new(per_second, burst.map_or_else(|| four_times(per_second), number)?))
+        });
+        pace.map(|pace| Self(Some(pace)))
+            .ok_or("expected N[,BURST], numbers above zero, such as 100 or 100,500, or off")
     }
-    let number = text.parse().map_err(|_| "expected a number above zero, or off".to_owned())?;
-    Ok(Ceiling(Some(number)))
 }
 
-fn client_networks(text: &str) -> Result<ClientNetworks, String> {
-    let lengths = text.split_once(',').and_then(|(v4, v6)| Some((v4.parse().ok()?, v6.parse().ok()?)));
-    lengths.and_then(|(v4, v6)| ClientNetworks::new(v4, v6)).ok_or_else(|| {
-        "expected two lengths, for IPv4 up to 32 and for IPv6 up to 128, such as 24,56".to_owned()
-    })
-}
-
-fn pace(text: &str) -> Result<Rate, String> {
-    if text == OFF {
-        return Ok(Rate(None));
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pace) => write!(f, "{},{}", pace.per_second(), pace.burst()),
+            None => f.write_str(OFF),
+        }
     }
-    let (per_second, burst) = text.split_once(',').map_or((text, None), |(n, burst)| (n, Some(burst)));
-    let number = |text: &str| text.parse::<NonZeroU32>().ok();
-    let four_times = |n: NonZeroU32| Some(n.saturating_mul(NonZeroU32::new(4)?));
-    let pace = number(per_second).and_then(|per_second| {
-        Some(Pace::new(per_second, burst.map_or_else(|| four_times(per_second), number)?))
-    });
-    pace.map(|pace| Rate(Some(pace)))
-        .ok_or_else(|| "expected N[,BURST], numbers above zero, such as 100 or 100,500, or off".to_owned())
 }
 
 #[cfg(test)]
@@ -134,24 +176,46 @@ mod tests {
         NonZeroU32::new(n).unwrap()
     }
 
+    fn rate(text: &str) -> Result<Rate, &'static str> {
+        read(text)
+    }
+
+    fn prefixes(text: &str) -> Result<Prefixes, &'static str> {
+        read(text)
+    }
+
+    fn ceiling(text: &str) -> Result<Ceiling, &'static str> {
+        read(text)
+    }
+
+    /// What is read is written so that it reads the same.
+    fn read<T>(text: &str) -> Result<T, T::Err>
+    where
+        T: FromStr<Err: fmt::Debug + PartialEq> + fmt::Display + fmt::Debug + PartialEq,
+    {
+        let value: T = text.parse()?;
+        assert_eq!(value.to_string().parse().as_ref(), Ok(&value));
+        Ok(value)
+    }
+
     #[test]
     fn a_rate_has_four_seconds_of_itself_as_its_burst() {
         let pace_of = |n, burst| Ok(Rate(Some(Pace::new(number(n), number(burst)))));
-        assert_eq!(pace("100"), pace_of(100, 400));
-        assert_eq!(pace("100,7"), pace_of(100, 7));
-        assert_eq!(pace("4000000000"), pace_of(4_000_000_000, u32::MAX));
-        assert_eq!(pace("1000"), Ok(Rate(Some(Pace::DEFAULT))));
-        assert_eq!(pace("off"), Ok(Rate(None)));
+        assert_eq!(rate("100"), pace_of(100, 400));
+        assert_eq!(rate("100,7"), pace_of(100, 7));
+        assert_eq!(rate("4000000000"), pace_of(4_000_000_000, u32::MAX));
+        assert_eq!(rate("1000"), Ok(Rate(Some(Pace::DEFAULT))));
+        assert_eq!(rate("off"), Ok(Rate(None)));
         for wrong in ["0", "1,0", "1,2,3", "1,", ",1", "-1", "fast", "0.5"] {
-            assert!(pace(wrong).is_err(), "{wrong}");
+            assert!(rate(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn networks_of_clients_are_two_lengths() {
-        assert_eq!(client_networks("24,56"), Ok(ClientNetworks::DEFAULT));
+        assert_eq!(prefixes("24,56"), Ok(Prefixes(ClientNetworks::DEFAULT)));
         for wrong in ["24", "33,56", "24,129", "24,56,1", "24/56", "", ","] {
-            assert!(client_networks(wrong).is_err(), "{wrong}");
+            assert!(prefixes(wrong).is_err(), "{wrong}");
         }
     }
 

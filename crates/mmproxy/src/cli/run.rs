@@ -13,7 +13,9 @@ use super::values::{
     Limit, Probing, Routing, SourceArg, SourceKind, SourcePortArg, address, duration, keepalive, limit,
     target_v4, target_v6,
 };
-use super::{ClientArgs, LimitArgs, ReturnPathArgs, TproxyArgs, UdpArgs};
+use super::{
+    ClientArgs, EyesArgs, HealthCheckArg, LimitArgs, ReturnPathArgs, SandboxArgs, TproxyArgs, UdpArgs,
+};
 use crate::target_netns::TargetNetnsArgs;
 
 /// The gateway: the original mmproxy's flags and a few more.
@@ -138,11 +140,24 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Connections")]
     pub(crate) workers: Option<u16>,
 
+    /// What becomes of connections that speak for no client, as balancers' health checks do (LOCAL, UNKNOWN)
+    ///
+    /// They `pass` to the target from the gateway's own address; or the gateway may `answer` them itself, by an end in
+    /// order while the target is up and a reset while it is down; or `refuse` them.
+    #[arg(long, value_enum, default_value = "pass", value_name = "POLICY", help_heading = "Connections")]
+    pub(crate) health_checks: HealthCheckArg,
+
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 
     #[command(flatten)]
     pub(crate) udp: UdpArgs,
+
+    #[command(flatten)]
+    pub(crate) jail: SandboxArgs,
+
+    #[command(flatten)]
+    pub(crate) eyes: EyesArgs,
 
     /// Print only what is wrong and the addresses listened on
     #[arg(short, long, conflicts_with = "verbose")]

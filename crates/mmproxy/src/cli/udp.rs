@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use super::values::duration;
 
@@ -52,7 +53,8 @@ impl UdpArgs {
 }
 
 /// The header of datagrams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum HeaderArg {
     /// PROXY protocol version 2; replies carry none
     V2,
@@ -61,7 +63,8 @@ pub(crate) enum HeaderArg {
 }
 
 /// Which datagrams have one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum UdpHeaderArg {
     /// All of them; others are dropped
     Every,

@@ -1,22 +1,14 @@
 //! What the flags mean for datagrams.
 
-use std::num::NonZeroUsize;
-
-use mmproxy_forwarder::{DatagramFormat, FlowLimits, HeaderRule, UdpOptions, flows_within};
-
-use super::{beside, too_short};
 use crate::cli::{HeaderArg, ProtocolArg, RunArgs, SourceArg, UdpHeaderArg};
 use crate::exit::{Exit, Failure};
+use crate::spec::UdpSpec;
 
-/// What is served with `-p udp`. The two protocols share most flags; what makes no sense for one is refused.
-pub(super) fn options(
-    args: &RunArgs,
-    workers: NonZeroUsize,
-    descriptors: u64,
-) -> Result<Option<UdpOptions>, Failure> {
+/// What is said about datagrams. The two protocols share most flags; what makes no sense for one is refused.
+pub(super) fn spec(args: &RunArgs) -> Result<UdpSpec, Failure> {
     let flags = args.udp;
     match (args.path.protocol, flags.given()) {
-        (ProtocolArg::Tcp, None) => return Ok(None),
+        (ProtocolArg::Tcp, None) => return Ok(UdpSpec::default()),
         (ProtocolArg::Tcp, Some(flag)) => {
             return Err(Failure::new(
                 Exit::Usage,
@@ -52,58 +44,51 @@ pub(super) fn options(
         )
         .hint("leave out one or the other"));
     }
-    let listeners = NonZeroUsize::new(args.listen.len()).unwrap_or(NonZeroUsize::MIN);
-    // A socket, an epoll and a bell for each worker and address.
-    let descriptors = beside(workers, 3 * args.listen.len(), descriptors);
-    let allowed = flows_within(descriptors, listeners);
-    let mut limits = FlowLimits::new(flags.udp_max_flows.unwrap_or(allowed));
-    if let Some(flows) = flags.udp_max_flows_per_balancer {
-        limits = limits.per_balancer(flows);
-    }
-    if let Some(flows) = flags.udp_max_flows_per_network {
-        limits = limits.per_network(flows);
-    }
-    if limits.total() > allowed {
-        return Err(Failure::new(
-            Exit::Config,
-            format!(
-                "--udp-max-flows {} is more than the limit on open files allows: {allowed}",
-                limits.total()
-            ),
-        )
-        .hint("raise the limit (ulimit -n, LimitNOFILE=), or ask for fewer"));
-    }
-    let mut options = UdpOptions::new(limits)
-        .format(match flags.header {
-            None | Some(HeaderArg::V2) => DatagramFormat::V2,
-            Some(HeaderArg::Spp) => DatagramFormat::Spp,
-        })
-        .header(if first_only { HeaderRule::FirstDatagram } else { HeaderRule::EveryDatagram });
-    if let Some(idle) = flags.udp_idle_timeout {
-        options = options.idle(idle).map_err(|error| too_short("--udp-idle-timeout", error))?;
-    }
-    Ok(Some(options))
+    let default = UdpSpec::default();
+    Ok(UdpSpec {
+        header: flags.header.unwrap_or(default.header),
+        which: flags.udp_header.unwrap_or(default.which),
+        idle: flags.udp_idle_timeout.unwrap_or(default.idle),
+        max_flows: flags.udp_max_flows,
+        max_flows_per_balancer: flags.udp_max_flows_per_balancer,
+        max_flows_per_network: flags.udp_max_flows_per_network,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::Cli;
+    use crate::resolve;
+    use crate::spec::{Budget, Invalid};
     use clap::Parser;
+    use mmproxy_forwarder::{FlowLimits, UdpOptions};
+    use std::num::NonZeroUsize;
 
-    fn resolve(flags: &str) -> Result<Option<UdpOptions>, Failure> {
-        let line = format!("mmproxy -l 127.0.0.1:0 -l 127.0.0.2:0 -4 127.0.0.1:53 {flags}");
-        let args = Cli::try_parse_from(line.split_whitespace()).unwrap().run;
-        options(&args, NonZeroUsize::new(2).unwrap(), 10_268)
+    fn resolve(flags: &str) -> Result<UdpSpec, Failure> {
+        spec(&Cli::try_parse_from(line(flags).split_whitespace()).unwrap().run)
+    }
+
+    fn line(flags: &str) -> String {
+        format!("mmproxy --allow 10.0.0.2 -l 127.0.0.1:0 -l 127.0.0.2:0 -4 127.0.0.1:53 {flags}")
     }
 
     #[test]
     fn each_address_has_its_share_of_the_descriptors() {
-        let options = resolve("-p udp").unwrap();
+        let args = Cli::try_parse_from(line("-p udp --workers 2").split_whitespace()).unwrap().run;
+        let spec = resolve::run(&args).unwrap();
+        let budget = Budget::within(&spec, 10_268);
         // Two workers with three runtime descriptors and six for two addresses, 256 kept, halved.
         let share = FlowLimits::new(NonZeroUsize::new((10_268 - 2 * 9 - 256) / 2).unwrap());
-        assert_eq!(options, Some(UdpOptions::new(share)));
-        assert_eq!(resolve("").unwrap(), None);
+        assert_eq!(spec.services[0].datagrams(budget.flows).unwrap(), UdpOptions::new(share));
+    }
+
+    #[test]
+    fn more_flows_than_descriptors_are_refused() {
+        let few = NonZeroUsize::new(100).unwrap();
+        let args = line("-p udp --udp-max-flows 101");
+        let spec = resolve::run(&Cli::try_parse_from(args.split_whitespace()).unwrap().run).unwrap();
+        assert!(matches!(spec.services[0].datagrams(few), Err(Invalid::TooManyFlows { .. })));
     }
 
     #[test]
