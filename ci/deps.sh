@@ -56,6 +56,7 @@ PROGRAMS=(
     'openssl openssl'           # the same: the hash of the style sheet
     'runuser util-linux'        # the demo as an ordinary user
     'setpriv util-linux'        # tests without a capability
+    '/usr/lib/python3/dist-packages/jsonschema python3-jsonschema' # the schema of configuration files
     'systemd-analyze systemd'   # ci/systemd.sh; nothing is started
     'shellcheck shellcheck'     # ci/scripts.sh
 )

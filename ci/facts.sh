@@ -6,6 +6,7 @@
 #
 #   <!-- checked: flags of mmproxy probe -->     first column: the flags that --help prints
 #   <!-- checked: commands -->                   first column: the subcommands that --help prints
+#   <!-- checked: commands of mmproxy config -->  the same for `mmproxy config`
 #   <!-- checked: close reasons -->              first column: the labels of CloseReason
 #   <!-- checked: drop reasons -->               first column: the labels of DropReason
 #   <!-- checked: flow ends -->                  first column: the labels of FlowEnd
@@ -72,6 +73,9 @@ documented_flags() {
 
 same 'flags of mmproxy' "$(documented_flags mmproxy)" "$(flags_of mmproxy)"
 same 'commands' "$(cells commands | grep -oE '`(mmproxy )?[a-z]+' | sed -E 's/`(mmproxy )?//' | sort -u)" "$(commands)"
+same 'commands of mmproxy config' \
+    "$(cells 'commands of mmproxy config' | grep -oE '`mmproxy config [a-z-]+' | sed 's/.* //' | sort -u)" \
+    "$("$mmproxy" config --help | sed -nE '/^Commands:/,/^$/ s/^  ([a-z-]+).*/\1/p' | grep -vx help | sort -u)"
 for command in $(commands); do
     flags=$(flags_of "mmproxy $command" || true)
     [ -z "$flags" ] || same "flags of mmproxy $command" "$(documented_flags "mmproxy $command")" "$flags"

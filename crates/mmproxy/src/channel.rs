@@ -4,14 +4,17 @@ mod line;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
 use mmproxy_forwarder::OwnAddresses;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::line::{Ear, Mouth, halves};
+use crate::admin::SessionRow;
 use crate::cli::ProtocolArg;
 use crate::jail::{Confined, Confinement};
 use crate::metrics::Snapshot;
 use crate::spec::{Marks, Spec};
+use crate::trace::Step;
 
 /// What the keeper tells a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +38,38 @@ pub(crate) enum Order {
     Others(Box<Snapshot>),
     /// Answer this, to show that your threads go on.
     Ping,
+    /// Answer this question, which has this number.
+    Ask(u64, Question),
+}
+
+/// What somebody wants to know, or to have done, of all workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Question {
+    /// What has been counted; [`Report::Counted`] comes before the answer.
+    Count,
+    /// Sessions that live, of these clients.
+    Sessions { client: Option<IpNet>, at_most: usize },
+    /// End the session of this number.
+    Close { id: u64 },
+    /// End the sessions of these clients.
+    CloseClients { client: IpNet },
+    /// Tell each step of the sessions of these clients, from now on.
+    Follow { client: IpNet },
+    /// Do not any more: what had this number before.
+    Leave,
+}
+
+/// What a worker answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Counted,
+    Sessions(Vec<SessionRow>),
+    /// These have been closed.
+    Closed(Vec<u64>),
+    /// One of several.
+    Step(Step),
 }
 
 /// What a worker tells the keeper.
@@ -58,6 +93,8 @@ pub(crate) enum Report {
     Pong,
     /// What it has counted so far; each second where there is an admin address, and at its end.
     Counted(Box<Snapshot>),
+    /// The answer to the question of this number.
+    Answer(u64, Answer),
 }
 
 /// A worker's part of the whole.

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 mod admin;
-#[cfg(test)]
+mod config;
+mod control;
 mod deny;
 mod jail_probe;
 mod limits;
@@ -15,15 +16,18 @@ mod udp;
 mod values;
 
 pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
+pub(crate) use config::{ConfigCommand, RunFileArgs};
+pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use limits::{Ceiling, ClientArgs, LimitArgs, Prefixes, Rate};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
-pub(crate) use sandbox::SandboxArgs;
+pub(crate) use sandbox::{KEEP, MissingArg, SandboxArg, SandboxArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
 pub(crate) use udp::{HeaderArg, UdpArgs, UdpHeaderArg};
 pub(crate) use values::{
-    FamilyArg, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg, Transport,
+    FamilyArg, Probing, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg,
+    Transport, duration, keepalive,
 };
 
 /// Gives a server behind a load balancer the real client address.
@@ -55,6 +59,21 @@ pub(crate) enum Command {
     Decode(DecodeArgs),
     /// Write a header's bytes to standard output
     Encode(EncodeArgs),
+    /// Show how a running mmproxy is
+    Status(StatusArgs),
+    /// List the sessions of a running mmproxy
+    Sessions(SessionsArgs),
+    /// End sessions of a running mmproxy
+    Kill(KillArgs),
+    /// Show each step of some clients' sessions as it happens
+    Trace(TraceArgs),
+    /// Have a running mmproxy read everything again
+    Reload(ReloadArgs),
+    /// Run the gateway that a configuration file describes
+    Run(RunFileArgs),
+    /// Look at configuration files, or make one from a command line
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Show the whole thing working in a private network namespace, without root
     Demo,
     /// Serve for the keeper that started it
@@ -219,9 +238,9 @@ mod tests {
 
     #[test]
     fn times_have_units_and_bare_numbers_are_seconds() {
-        assert_eq!(values::duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(values::duration("7"), Ok(Duration::from_secs(7)));
-        assert!(values::duration("soon").is_err());
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
+        assert!(duration("soon").is_err());
     }
 
     #[test]

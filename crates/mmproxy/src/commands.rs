@@ -1,6 +1,8 @@
 //! What the program does besides running the gateway: one module for each command.
 
 pub(crate) mod check;
+pub(crate) mod config;
+pub(crate) mod control;
 pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod encode;

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mmproxy_forwarder::{DialOptions, Family, TargetHealth, Targets};
+use ipnet::IpNet;
+use mmproxy_forwarder::{DialOptions, Family, LiveSession, TargetHealth, Targets, Which};
 use mmproxy_routing::{Plan, State, observe};
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::{AdminState, SessionRow};
 use crate::metrics::{Process, Served, Snapshot};
+use crate::trace::Step;
 use crate::watch::Watch;
 
 /// The services of this process, the process itself, and what others have counted.
@@ -29,8 +32,8 @@ pub(crate) struct ReturnPathState(AtomicU8);
 
 impl Eyes {
     /// Of the process that metrics call `name`.
-    pub(crate) fn new(services: Vec<Watch>, name: String, threads: usize) -> Self {
-        Self { services, name, process: Process::new(), threads, others: Mutex::default() }
+    pub(crate) fn new(services: Vec<Watch>, name: String, threads: usize, process: Process) -> Self {
+        Self { services, name, process, threads, others: Mutex::default() }
     }
 
     /// What this process has counted.
@@ -49,6 +52,46 @@ impl Eyes {
     }
 }
 
+impl Eyes {
+    /// Sessions and flows that live, of these clients, about `at_most` so many.
+    pub(crate) async fn sessions_of(&self, client: Option<IpNet>, at_most: usize) -> Vec<SessionRow> {
+        let mut rows = Vec::new();
+        let asked = if client.is_some() { usize::MAX } else { at_most };
+        for service in &self.services {
+            let live = match service.metrics.served() {
+                Some(Served::Tcp(gateway)) => gateway.sessions(asked).await,
+                Some(Served::Udp(gateway)) => gateway.flows(asked).await,
+                None => Vec::new(),
+            };
+            let meant = |session: &&LiveSession| {
+                client.is_none_or(|client| Which::Clients(client).matches(session.id, session.claimed))
+            };
+            rows.extend(live.iter().filter(meant).map(|session| SessionRow::of(&service.name, session)));
+        }
+        rows.sort_by(|one, other| (&one.service, one.id).cmp(&(&other.service, other.id)));
+        rows.truncate(at_most);
+        rows
+    }
+
+    /// Closes sessions and flows, and tells which.
+    pub(crate) async fn close(&self, which: Which) -> Vec<u64> {
+        let mut closed = Vec::new();
+        for service in &self.services {
+            closed.extend(match service.metrics.served() {
+                Some(Served::Tcp(gateway)) => gateway.close_sessions(which).await,
+                Some(Served::Udp(gateway)) => gateway.close_flows(which).await,
+                None => Vec::new(),
+            });
+        }
+        closed.into_iter().map(|id| id.0).collect()
+    }
+
+    /// Each step of the sessions of these clients, by service.
+    pub(crate) fn follow(&self, client: IpNet) -> Vec<Receiver<Step>> {
+        self.services.iter().map(|service| service.trace.follow(client)).collect()
+    }
+}
+
 impl AdminState for Eyes {
     fn snapshot(&self) -> Snapshot {
         let mut sum = self.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -57,20 +100,7 @@ impl AdminState for Eyes {
     }
 
     fn sessions(&self, at_most: usize) -> Pin<Box<dyn Future<Output = Vec<SessionRow>> + Send + '_>> {
-        Box::pin(async move {
-            let mut rows = Vec::new();
-            for service in &self.services {
-                let live = match service.metrics.served() {
-                    Some(Served::Tcp(gateway)) => gateway.sessions(at_most).await,
-                    Some(Served::Udp(gateway)) => gateway.flows(at_most).await,
-                    None => Vec::new(),
-                };
-                rows.extend(live.iter().map(|session| SessionRow::of(&service.name, session)));
-            }
-            rows.sort_by(|one, other| (&one.service, one.id).cmp(&(&other.service, other.id)));
-            rows.truncate(at_most);
-            rows
-        })
+        Box::pin(self.sessions_of(None, at_most))
     }
 }
 

@@ -4,12 +4,15 @@
 
 mod announce;
 mod backoff;
+mod control;
 mod crew;
 mod elsewhere;
 mod event;
 mod ground;
+mod inquiry;
 mod notify;
 mod process;
+mod questions;
 mod service;
 mod shift;
 mod sockets;
@@ -23,13 +26,14 @@ use self::shift::Shift;
 use self::sockets::Sockets;
 use self::stop::Stop;
 use self::supervisor::Supervisor;
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, RunFileArgs};
 use crate::console::Console;
 use crate::descriptors;
 use crate::exit::{Exit, Failure};
 use crate::log::{self, Verbosity};
 use crate::privileges;
 use crate::runtime;
+use crate::spec::Global;
 
 pub(crate) use self::source::Source;
 pub(crate) use self::stop::Until;
@@ -39,6 +43,17 @@ pub(crate) fn main(args: RunArgs) -> Result<Exit, Failure> {
     log::start(Verbosity::of(args.quiet, args.verbose), args.eyes.log_format)?;
     let mut console = Console::stdout(args.quiet);
     run(&Source::Flags(Box::new(args)), &mut console, Until::Signalled)?;
+    Ok(Exit::Ok)
+}
+
+/// `mmproxy run`: the same for what a file describes.
+pub(crate) fn of_file(args: RunFileArgs) -> Result<Exit, Failure> {
+    let source = Source::File(args);
+    // Read for this alone: how much is said, and in which form, stands in the file.
+    let Global { verbosity, log_format, .. } = source.read()?.global;
+    log::start(verbosity, log_format)?;
+    let mut console = Console::stdout(verbosity == Verbosity::Quiet);
+    run(&source, &mut console, Until::Signalled)?;
     Ok(Exit::Ok)
 }
 

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use mmproxy_forwarder::{
     AcceptPaused, Blame, ClaimedSource, ClientPort, CloseReason, DatagramsDropped, DropReason, FlowEnd,
     FlowReport, Observer, OwnAddressesStale, RateLimited, SessionEstablished, SessionId, SessionOpened,
@@ -22,7 +23,7 @@ use crate::exit::{Chain, Exit, Failure};
 use crate::hint::hint;
 
 /// How much is said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verbosity {
     /// Warnings.

@@ -7,7 +7,9 @@ mod admin;
 mod channel;
 mod cli;
 mod commands;
+mod config;
 mod console;
+mod control;
 mod descriptors;
 mod escape;
 mod exit;
@@ -27,6 +29,7 @@ mod runtime;
 mod selfcheck;
 mod signals;
 mod spec;
+mod table;
 mod target_netns;
 mod trace;
 mod watch;
@@ -70,6 +73,13 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Probe(args)) => commands::probe::run(&args),
         Some(Command::Decode(args)) => commands::decode::run(&args),
         Some(Command::Encode(args)) => commands::encode::run(&args),
+        Some(Command::Status(args)) => commands::control::status(&args),
+        Some(Command::Sessions(args)) => commands::control::sessions(&args),
+        Some(Command::Kill(args)) => commands::control::kill(&args),
+        Some(Command::Trace(args)) => commands::control::trace(&args),
+        Some(Command::Reload(args)) => commands::control::reload(&args),
+        Some(Command::Run(args)) => keeper::of_file(args),
+        Some(Command::Config(command)) => commands::config::run(&command),
         Some(Command::Demo) => commands::demo::run(),
         Some(Command::Worker) => worker::main(),
         Some(Command::JailProbe(args)) => commands::jail_probe::run(&args),

@@ -1,111 +1,19 @@
 //! The command line as meant: files read, networks merged, defaults applied. Nothing is bound or changed here.
 
-mod limits;
-mod networks;
-mod udp;
-
-use std::num::NonZeroUsize;
-
 use mmproxy_forwarder::{Targets, TargetsInvalid};
 
-use crate::cli::{HealthCheckArg, ProtocolArg, RunArgs, SandboxArgs, SourceArg, SourcePortArg, TargetArgs};
+use crate::cli::{RunArgs, TargetArgs};
+use crate::config;
 use crate::exit::{Exit, Failure};
-use crate::log::Verbosity;
-use crate::spec::{Global, JailSpec, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec};
-use crate::worker::available_cores;
+use crate::spec::Spec;
 
 /// Turns the flags into what they mean, or tells every mistake in them at once.
 pub(crate) fn run(args: &RunArgs) -> Result<Spec, Failure> {
-    let udp = udp::spec(args)?;
-    let allowed = networks::allowed(args)?;
-    let clients = networks::clients(&args.clients)?;
-    let limits = limits::spec(args)?;
-    let targets = targets_spec(args)?;
-    if args.health_checks == HealthCheckArg::Answer && args.path.protocol == ProtocolArg::Udp {
-        let wrong = "--health-checks answer answers connections, and -p udp has none";
-        return Err(Failure::new(Exit::Usage, wrong).hint("let datagrams pass, or refuse them"));
-    }
-    let service = ServiceSpec {
-        name: DEFAULT.to_owned(),
-        protocol: args.path.protocol,
-        listen: args.listen.clone(),
-        backlog: args.backlog,
-        listen_transparent: args.listen_transparent,
-        tproxy: TproxySpec {
-            ports: args.tproxy.tproxy_ports.clone(),
-            mark: args.tproxy.tproxy_mark,
-            table: args.tproxy.tproxy_table,
-        },
-        source: args.source,
-        allowed,
-        clients,
-        allow_source: args.allow_source.clone(),
-        source_port: if args.force_real_client_port { SourcePortArg::Keep } else { args.source_port },
-        targets,
-        target_netns: args.netns.target_netns.clone(),
-        return_path: ReturnPathSpec {
-            mode: args.path.return_path,
-            routing: args.routing,
-            mark: args.path.mark,
-            table: args.path.table,
-            priority: args.path.priority,
-        },
-        health_checks: args.health_checks,
-        timeouts: Timeouts {
-            header: args.header_timeout,
-            connect: args.connect_timeout,
-            idle: args.idle_timeout.0,
-            half_closed: args.half_closed_timeout.0,
-            tcp_user: args.tcp_user_timeout.0,
-            keepalive: args.keepalive.0,
-        },
-        limits,
-        udp,
-    };
-    let workers = args.workers.and_then(|number| NonZeroUsize::new(number.into()));
-    Ok(Spec {
-        global: Global {
-            workers: workers.unwrap_or_else(available_cores),
-            max_sessions: args.limits.max_sessions,
-            drain: args.drain,
-            verbosity: Verbosity::of(args.quiet, args.verbose),
-            jail: jail(&args.jail)?,
-            log_format: args.eyes.log_format,
-            admin: args.eyes.admin,
-        },
-        services: vec![service],
-    })
+    config::of_flags(args).map_err(config::Mistakes::report)
 }
 
 /// Name of the one service that flags describe.
 pub(crate) const DEFAULT: &str = "default";
-
-fn jail(args: &SandboxArgs) -> Result<JailSpec, Failure> {
-    let user =
-        args.user().map_err(|error| Failure::new(Exit::Config, error).hint("--user keep changes no user"))?;
-    Ok(JailSpec {
-        user,
-        sandbox: args.sandbox(),
-        may_lack: args.may_lack(),
-        keep_net_admin: args.keep_net_admin,
-    })
-}
-
-fn targets_spec(args: &RunArgs) -> Result<TargetsSpec, Failure> {
-    let TargetArgs { target_v4: v4, target_v6: v6 } = args.targets;
-    if !args.target_from_header {
-        targets(args.targets)?;
-        return Ok(TargetsSpec { v4, v6, from_header: None });
-    }
-    if args.source == SourceArg::Peer {
-        return Err(Failure::new(
-            Exit::Usage,
-            "--target-from-header needs a header, and --source peer asks for none",
-        )
-        .hint("name the target with -4 or -6"));
-    }
-    Ok(TargetsSpec { v4, v6, from_header: Some(args.allow_target.clone()) })
-}
 
 /// The targets, each a possible one.
 pub(crate) fn targets(args: TargetArgs) -> Result<Targets, Failure> {
@@ -122,8 +30,13 @@ pub(crate) fn not_targets(error: TargetsInvalid) -> Failure {
 mod tests {
     use super::*;
     use crate::cli::Cli;
+    use crate::spec::{Budget, Invalid, Marks};
     use clap::Parser;
+    use mmproxy_forwarder::{
+        ClientLists, ClientNetworks, FlowLimits, SessionLimits, TargetHealth, UdpOptions,
+    };
     use std::fs;
+    use std::num::NonZeroUsize;
 
     fn resolve(line: &str) -> Result<Spec, Failure> {
         let line = format!("mmproxy -l 127.0.0.1:0 -4 127.0.0.1:22 {line}");
@@ -205,5 +118,111 @@ mod tests {
             let sent = serde_json::to_string(&spec).unwrap();
             assert_eq!(serde_json::from_str::<Spec>(&sent).unwrap(), spec);
         }
+    }
+
+    fn datagrams(flags: &str) -> String {
+        format!("mmproxy --allow 10.0.0.2 -l 127.0.0.1:0 -l 127.0.0.2:0 -4 127.0.0.1:53 {flags}")
+    }
+
+    #[test]
+    fn each_address_has_its_share_of_the_descriptors() {
+        let spec = parsed(&datagrams("-p udp --workers 2")).unwrap();
+        let budget = Budget::within(&spec, 10_268);
+        // Two workers with three runtime descriptors and six for two addresses, 256 kept, halved.
+        let share = FlowLimits::new(NonZeroUsize::new((10_268 - 2 * 9 - 256) / 2).unwrap());
+        assert_eq!(spec.services[0].datagrams(budget.flows).unwrap(), UdpOptions::new(share));
+    }
+
+    #[test]
+    fn more_flows_than_descriptors_are_refused() {
+        let few = NonZeroUsize::new(100).unwrap();
+        let spec = parsed(&datagrams("-p udp --udp-max-flows 101")).unwrap();
+        assert!(matches!(spec.services[0].datagrams(few), Err(Invalid::TooManyFlows { .. })));
+    }
+
+    #[test]
+    fn what_is_for_the_other_protocol_is_refused_by_name() {
+        for (flags, named) in [
+            ("--udp-idle-timeout 5s", "--udp-idle-timeout"),
+            ("--header spp", "--header"),
+            ("-p udp --listen-transparent", "--listen-transparent"),
+            ("-p udp --max-sessions 5", "--max-sessions"),
+            ("-p udp --max-sessions-per-client 5", "--max-sessions-per-client"),
+            ("-p udp --max-header-size 4096", "--max-header-size"),
+        ] {
+            let failure = parsed(&datagrams(flags)).unwrap_err();
+            assert_eq!(failure.exit(), Exit::Usage);
+            assert!(failure.to_string().contains(named), "{failure}");
+        }
+    }
+
+    fn limits(flags: &str) -> SessionLimits {
+        resolve(&format!("--allow 10.0.0.2 {flags}")).unwrap().services[0]
+            .limits
+            .sessions(number(800).unwrap())
+    }
+
+    fn number(n: usize) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(n)
+    }
+
+    #[test]
+    fn without_flags_limits_follow_the_total() {
+        assert_eq!(limits(""), SessionLimits::new(number(800).unwrap()));
+    }
+
+    #[test]
+    fn each_limit_has_its_flag() {
+        let flags = "--max-sessions-per-listener 1 --max-sessions-per-balancer 2 --max-sessions-per-client off \
+                     --max-sessions-per-client-network 4 --client-networks 16,48 --new-sessions-per-second off";
+        let expected = SessionLimits::new(number(800).unwrap())
+            .per_listener(number(1))
+            .per_balancer(number(2))
+            .per_client(None)
+            .per_client_network(number(4))
+            .client_networks(ClientNetworks::new(16, 48).unwrap())
+            .pace(None);
+        assert_eq!(limits(flags), expected);
+    }
+
+    #[test]
+    fn more_sessions_than_descriptors_are_refused() {
+        let spec = resolve("--allow 10.0.0.2 --max-sessions 801").unwrap();
+        let gateway = |most| {
+            let dial = spec.services[0].dial(Marks::default(), None).unwrap();
+            spec.services[0].gateway(&spec.global, dial, number(most).unwrap(), TargetHealth::new())
+        };
+        assert!(matches!(gateway(800), Err(Invalid::TooManySessions { .. })));
+        assert!(gateway(801).is_ok());
+    }
+
+    #[test]
+    fn a_header_size_that_no_codec_takes_is_refused_by_name() {
+        for (size, fits) in [(4095, false), (4096, true), (65551, true), (65552, false)] {
+            let outcome = resolve(&format!("--allow 10.0.0.2 --max-header-size {size}"));
+            assert_eq!(outcome.is_ok(), fits, "{size}");
+            assert!(outcome.err().is_none_or(|failure| failure.to_string().contains("--max-header-size")));
+        }
+    }
+
+    fn clients(flags: &str) -> ClientLists {
+        resolve(&format!("--allow 10.0.0.2 {flags}")).unwrap().services[0].clients.lists()
+    }
+
+    #[test]
+    fn an_empty_file_of_allowed_clients_serves_nobody_and_no_file_serves_everybody() {
+        let file = file("# nobody yet\n");
+        let lists = clients(&format!("--allow-client-file {}", file.path().display()));
+        assert!(lists.check("192.0.2.7".parse().unwrap()).is_err());
+        assert!(clients("").is_empty());
+    }
+
+    #[test]
+    fn an_allowed_network_within_a_denied_one_within_an_allowed_one_is_allowed() {
+        let flags = "--allow-client 10.0.0.0/8 --deny-client 10.1.0.0/16 --allow-client 10.1.2.0/24";
+        let lists = clients(flags);
+        let served = ["10.9.9.9", "10.1.9.9", "10.1.2.9", "192.0.2.7"]
+            .map(|ip| lists.check(ip.parse().unwrap()).is_ok());
+        assert_eq!(served, [true, false, true, false]);
     }
 }

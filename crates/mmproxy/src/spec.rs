@@ -8,6 +8,7 @@ mod text;
 
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -47,6 +48,8 @@ pub(crate) struct Global {
     pub(crate) log_format: Option<LogFormat>,
     /// Where metrics and the status page are served.
     pub(crate) admin: Option<SocketAddr>,
+    /// The control socket.
+    pub(crate) control: Option<PathBuf>,
     pub(crate) jail: JailSpec,
 }
 
@@ -75,6 +78,8 @@ pub(crate) struct ServiceSpec {
     pub(crate) tproxy: TproxySpec,
     /// Where the client's address comes from.
     pub(crate) source: SourceArg,
+    /// Formats of headers that are accepted; of datagrams one alone.
+    pub(crate) headers: Vec<HeaderArg>,
     /// Load balancers: the networks of every file and flag together. Empty: nobody may connect.
     pub(crate) allowed: Vec<IpNet>,
     pub(crate) clients: ClientsSpec,
@@ -163,7 +168,6 @@ pub(crate) struct KeepaliveSpec {
 /// What is said about datagrams alone. `None`: derived from the limit on open files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UdpSpec {
-    pub(crate) header: HeaderArg,
     pub(crate) which: UdpHeaderArg,
     pub(crate) idle: Duration,
     pub(crate) max_flows: Option<NonZeroUsize>,
@@ -174,7 +178,6 @@ pub(crate) struct UdpSpec {
 impl Default for UdpSpec {
     fn default() -> Self {
         Self {
-            header: HeaderArg::V2,
             which: UdpHeaderArg::Every,
             idle: Duration::from_secs(60),
             max_flows: None,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use mmproxy_forwarder::{
@@ -55,7 +56,6 @@ impl Trace {
 
     /// Steps of sessions whose client, or whose peer as long as there is no client, is in `clients`. Ends with the
     /// receiver. A receiver that falls far behind misses steps rather than hold a session up.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked for through the control socket"))]
     pub(crate) fn follow(&self, clients: IpNet) -> Receiver<Step> {
         let (to, steps) = channel(BACKLOG);
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +107,7 @@ impl Observer for Trace {
             let header = announced
                 .header
                 .map_or_else(|| "no header".to_owned(), |version| format!("header {version}"));
-            format!("{header} after {:?}", announced.header_time)
+            format!("{header} after {}", millis(announced.header_time))
         });
     }
 
@@ -119,7 +119,7 @@ impl Observer for Trace {
 
     fn session_established(&self, established: &SessionEstablished) {
         self.tell((established.id, established.peer, established.claimed), "established", || {
-            format!("from {} after {:?}", established.bound, established.dial_time)
+            format!("from {} after {}", established.bound, millis(established.dial_time))
         });
     }
 
@@ -133,8 +133,11 @@ impl Observer for Trace {
         self.tell((report.id, report.peer, report.claimed), "closed", || {
             let why = report.error.as_ref().map_or(String::new(), |error| format!(": {}", Chain(error)));
             format!(
-                "{}{why}; {} bytes up, {} down, {:?}",
-                report.reason, report.bytes_up, report.bytes_down, report.total_time
+                "{}{why}; {} bytes up, {} down, {}",
+                report.reason,
+                report.bytes_up,
+                report.bytes_down,
+                millis(report.total_time)
             )
         });
     }
@@ -150,6 +153,10 @@ impl Observer for Trace {
             format!("{end}; {} datagrams up, {} down", report.datagrams_up, report.datagrams_down)
         });
     }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.3} ms", time.as_secs_f64() * 1000.0)
 }
 
 /// Steps that wait for a receiver.

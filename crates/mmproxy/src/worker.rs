@@ -1,5 +1,6 @@
 //! A worker: the process that serves. It is started by the keeper, which speaks to it over standard input.
 
+mod answer;
 mod serve;
 mod sockets;
 mod threads;
@@ -16,13 +17,15 @@ use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
+use self::answer::Answers;
 use self::serve::Serving;
 use self::sockets::Sockets;
-use crate::channel::{Addresses, Assignment, Ear, Mouth, Order, Report, halves};
+use crate::channel::{Addresses, Assignment, Ear, Mouth, Order, Question, Report, halves};
 use crate::descriptors;
 use crate::exit::{Exit, Failure};
 use crate::jail::confine;
 use crate::log;
+use crate::metrics::Process;
 use crate::runtime;
 use crate::spec::Budget;
 
@@ -54,13 +57,15 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
     };
     let global = &assignment.spec.global;
     log::start(global.verbosity, global.log_format)?;
+    // Opens what it reads later: this comes before a worker locks itself in.
+    let process = Process::new();
     let surroundings = Surroundings::of(&assignment);
     let budget = Budget::within(&assignment.spec, descriptors::limit());
     let prepared = Sockets::inherited(&assignment, budget).and_then(|sockets| {
         // Before threads are started, so that it is all of them.
         let confined = confine(&assignment.confinement)?;
         end_with_keeper()?;
-        Ok((confined, Serving::prepare(&assignment, sockets, budget, &surroundings)?))
+        Ok((confined, Serving::prepare(&assignment, sockets, budget, &surroundings, process)?))
     });
     let (confined, mut serving) = match prepared {
         Ok(prepared) => prepared,
@@ -77,6 +82,7 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
     };
     mouth.say(&Report::Ready(Box::new(confined))).await.ok();
     let mut orders = listen(ear);
+    let mut answers = Answers::new(serving.eyes());
     let mut looks = interval(LOOK);
     let counts = assignment.spec.global.admin.is_some();
     loop {
@@ -85,6 +91,10 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
             ended = serving.ended() => {
                 mouth.say(&Report::Counted(Box::new(serving.counted()))).await.ok();
                 return ended;
+            }
+            (number, answer) = answers.next() => {
+                mouth.say(&Report::Answer(number, answer)).await.ok();
+                continue;
             }
             _ = looks.tick(), if counts => {
                 mouth.say(&Report::Counted(Box::new(serving.counted()))).await.ok();
@@ -105,6 +115,12 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
             Some(Order::Ping) => {
                 serving.answer().await;
                 mouth.say(&Report::Pong).await.ok();
+            }
+            Some(Order::Ask(number, question)) => {
+                if question == Question::Count {
+                    mouth.say(&Report::Counted(Box::new(serving.counted()))).await.ok();
+                }
+                answers.begin(number, question);
             }
             Some(Order::Prepare(_)) => {
                 return Err(Failure::new(Exit::Software, "the keeper gave a second assignment"));

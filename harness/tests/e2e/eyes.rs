@@ -8,7 +8,10 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
 use harness::expect::{DEADLINE, eventually};
-use harness::{Connection, Family, Gateway, Target, Topology, V2, Version, addr, isolated, run};
+use harness::{
+    Connection, Datagrams, Echo, Family, Gateway, Namespace, Target, Topology, V2, Version, addr, isolated,
+    run,
+};
 
 use crate::support::{Scene, client, frontend, header, talk};
 use Family::V4;
@@ -22,16 +25,16 @@ fn watched() -> Scene {
 
 /// The whole answer to a request, as it came.
 #[track_caller]
-fn get(scene: &Scene, path: &str) -> String {
-    let connection = Connection::open(&scene.net.gateway, addr(ADMIN));
+fn get(gateway: &Namespace, path: &str) -> String {
+    let connection = Connection::open(gateway, addr(ADMIN));
     connection.send(format!("GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n").as_bytes());
     String::from_utf8(connection.receive_all().0).expect("the answer is text")
 }
 
 /// Every sample by its name and labels.
 #[track_caller]
-fn samples(scene: &Scene) -> BTreeMap<String, f64> {
-    let answer = get(scene, "/metrics");
+fn samples(gateway: &Namespace) -> BTreeMap<String, f64> {
+    let answer = get(gateway, "/metrics");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
     let lines = body.lines().filter(|line| !line.starts_with('#'));
@@ -65,7 +68,7 @@ fn metrics_say_what_happened_and_sessions_always_add_up() {
     isolated(|| {
         let scene = watched();
         let balanced = || {
-            let samples = samples(&scene);
+            let samples = samples(&scene.net.gateway);
             let closed = sum(&samples, "mmproxy_sessions_closed_total", "");
             let active = sum(&samples, "mmproxy_sessions_active", "");
             assert_eq!(closed + active, sum(&samples, "mmproxy_sessions_opened_total", ""));
@@ -115,7 +118,7 @@ fn ready_means_that_the_target_answers_and_the_return_path_is_there() {
         let scene = watched();
         let ready = |wanted: &str, because: &str| {
             eventually(because, || {
-                let answer = get(&scene, "/readyz");
+                let answer = get(&scene.net.gateway, "/readyz");
                 (answer.starts_with(wanted) && answer.contains(because)).then_some(())
             });
         };
@@ -124,7 +127,7 @@ fn ready_means_that_the_target_answers_and_the_return_path_is_there() {
         run(&scene.net.gateway, Command::new("ip").args(["route", "flush", "table", "100"]), b"")
             .expect_code(0);
         ready("HTTP/1.1 503 ", "not so: the return path is intact");
-        assert!(get(&scene, "/healthz").starts_with("HTTP/1.1 200 "));
+        assert!(get(&scene.net.gateway, "/healthz").starts_with("HTTP/1.1 200 "));
         let Scene { target, net, gateway, balancer, .. } = scene;
         drop(target);
         eventually("the target to be missed", || {
@@ -222,11 +225,47 @@ fn the_page_shows_a_live_session() {
         let there = upstream(&scene);
         let seen: SocketAddr = there.peer();
         let page = eventually("the session on the page", || {
-            let page = get(&scene, "/");
+            let page = get(&scene.net.gateway, "/");
             page.contains(&seen.to_string()).then_some(page)
         });
         assert!(page.contains("content-security-policy: default-src 'none'; style-src 'sha256-"), "{page}");
         assert!(!page.contains("<script") && page.contains("<td>relay</td>"), "{page}");
         talk(&downstream, &there);
+    });
+}
+
+#[test]
+fn datagrams_are_counted_and_a_balancers_own_are_dropped_where_policy_says_so() {
+    isolated(|| {
+        let net = Topology::new();
+        let echo = Echo::start(&net.gateway, SocketAddr::new(V4.loopback(), 0));
+        let flags = ["-p", "udp", "--admin", ADMIN, "--health-checks", "refuse"];
+        let gateway = Gateway::to(&net, echo.address()).with(flags).start();
+        let balancer = Datagrams::of(&net, V4.balancer());
+        balancer.send(gateway.address(V4), &V2::local().to_bytes(), b"health");
+        let header = V2::datagram(client(V4), frontend(V4)).to_bytes();
+        let answer = Echo::answer(client(V4), b"question");
+        balancer.ask(gateway.address(V4), &header, b"question", &answer);
+        let samples = eventually("both datagrams to be counted", || {
+            let samples = samples(&net.gateway);
+            let dropped = sum(&samples, "mmproxy_datagrams_dropped_total", "reason=\"health_check_refused\"");
+            let down = sum(&samples, "mmproxy_datagrams_total", "direction=\"down\"");
+            ((dropped, down) == (1.0, 1.0)).then_some(samples)
+        });
+        for (metric, label, value) in [
+            ("mmproxy_flows_opened_total", "service=\"default\"", 1.0),
+            ("mmproxy_flows_active", "", 1.0),
+            ("mmproxy_datagrams_total", "direction=\"up\"", 1.0),
+            ("mmproxy_bytes_total", "direction=\"up\",path=\"datagram\"", 8.0),
+            ("mmproxy_bytes_total", "direction=\"down\",path=\"datagram\"", answer.len() as f64),
+            ("mmproxy_datagrams_dropped_total", "", 1.0),
+        ] {
+            assert_eq!(sum(&samples, metric, label), value, "{metric}{{{label}}}");
+        }
+        assert_eq!(echo.seen(), 1);
+        let page = get(&net.gateway, "/");
+        assert!(page.contains(&format!("<td>{}</td>", client(V4))), "{page}");
+        assert!(get(&net.gateway, "/readyz").starts_with("HTTP/1.1 200 "));
+        gateway.stop().expect_code(0);
     });
 }

@@ -5,6 +5,8 @@
 mod allowlist;
 mod collisions;
 mod commands;
+mod config;
+mod control;
 mod datagrams;
 mod demo;
 mod denied;

@@ -71,24 +71,7 @@ pub(crate) struct LimitArgs {
 
     /// Largest header in bytes, from 4096 to 65551 [default: 16384]
     #[arg(long, value_name = "BYTES")]
-    pub(crate) max_header_size: Option<usize>,
-}
-
-impl LimitArgs {
-    /// A flag that was given, if any was.
-    pub(crate) fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("--max-sessions", self.max_sessions.is_some()),
-            ("--max-sessions-per-listener", self.max_sessions_per_listener.is_some()),
-            ("--max-sessions-per-balancer", self.max_sessions_per_balancer.is_some()),
-            ("--max-sessions-per-client", self.max_sessions_per_client.is_some()),
-            ("--max-sessions-per-client-network", self.max_sessions_per_client_network.is_some()),
-            ("--client-networks", self.client_networks.is_some()),
-            ("--new-sessions-per-second", self.new_sessions_per_second.is_some()),
-            ("--max-header-size", self.max_header_size.is_some()),
-        ];
-        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
-    }
+    pub(crate) max_header_size: Option<u32>,
 }
 
 /// A number, or none: an `Option` would mean to clap that the flag may be missing.

@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::config::default;
 use crate::jail::{MayLack, Sandbox, UserSpec, UserUnknown};
 
 /// Whose processes the workers are, and what happens to what they may not do.
@@ -14,7 +15,7 @@ pub(crate) struct SandboxArgs {
     pub(crate) user: Option<String>,
 
     /// What happens to a worker that makes a system call which is not on its list
-    #[arg(long, value_enum, default_value = "kill", value_name = "ACTION")]
+    #[arg(long, value_enum, default_value = default::SANDBOX, value_name = "ACTION")]
     pub(crate) sandbox: SandboxArg,
 
     /// The same as --sandbox off
@@ -22,7 +23,7 @@ pub(crate) struct SandboxArgs {
     pub(crate) do_not_sandbox: bool,
 
     /// What the kernel may lack of the sandbox; the start fails for what else it lacks
-    #[arg(long, value_enum, default_value = "landlock", value_name = "WHAT")]
+    #[arg(long, value_enum, default_value = default::SANDBOX_MISSING, value_name = "WHAT")]
     pub(crate) sandbox_missing: MissingArg,
 
     /// Workers keep CAP_NET_ADMIN: a client's port that a listener of this host has on all addresses can be kept then
@@ -52,6 +53,28 @@ pub(crate) enum MissingArg {
     Anything,
 }
 
+impl SandboxArg {
+    /// The same for the jail.
+    pub(crate) const fn sandbox(self) -> Sandbox {
+        match self {
+            Self::Kill => Sandbox::Kill,
+            Self::Log => Sandbox::Log,
+            Self::Off => Sandbox::Off,
+        }
+    }
+}
+
+impl MissingArg {
+    /// The same for the jail.
+    pub(crate) const fn may_lack(self) -> MayLack {
+        match self {
+            Self::Nothing => MayLack::Nothing,
+            Self::Landlock => MayLack::Landlock,
+            Self::Anything => MayLack::Anything,
+        }
+    }
+}
+
 impl SandboxArgs {
     /// Whom workers become; `None` for whoever starts them. Looks names up, so it is for whoever may read files.
     ///
@@ -68,26 +91,17 @@ impl SandboxArgs {
 
     /// What happens to what is not allowed.
     pub(crate) const fn sandbox(&self) -> Sandbox {
-        match self.sandbox {
-            _ if self.do_not_sandbox => Sandbox::Off,
-            SandboxArg::Kill => Sandbox::Kill,
-            SandboxArg::Log => Sandbox::Log,
-            SandboxArg::Off => Sandbox::Off,
-        }
+        if self.do_not_sandbox { Sandbox::Off } else { self.sandbox.sandbox() }
     }
 
     /// What may be left out.
     pub(crate) const fn may_lack(&self) -> MayLack {
-        match self.sandbox_missing {
-            MissingArg::Nothing => MayLack::Nothing,
-            MissingArg::Landlock => MayLack::Landlock,
-            MissingArg::Anything => MayLack::Anything,
-        }
+        self.sandbox_missing.may_lack()
     }
 }
 
 /// In the place of a user.
-const KEEP: &str = "keep";
+pub(crate) const KEEP: &str = "keep";
 
 #[cfg(test)]
 mod tests {

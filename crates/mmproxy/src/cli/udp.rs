@@ -12,10 +12,6 @@ use super::values::duration;
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Datagrams (-p udp)")]
 pub(crate) struct UdpArgs {
-    /// Which header datagrams begin with [default: v2]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(crate) header: Option<HeaderArg>,
-
     /// Which datagrams begin with it [default: every]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) udp_header: Option<UdpHeaderArg>,
@@ -37,28 +33,15 @@ pub(crate) struct UdpArgs {
     pub(crate) udp_max_flows_per_network: Option<NonZeroUsize>,
 }
 
-impl UdpArgs {
-    /// A flag that was given, if any was.
-    pub(crate) fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("--header", self.header.is_some()),
-            ("--udp-header", self.udp_header.is_some()),
-            ("--udp-idle-timeout", self.udp_idle_timeout.is_some()),
-            ("--udp-max-flows", self.udp_max_flows.is_some()),
-            ("--udp-max-flows-per-balancer", self.udp_max_flows_per_balancer.is_some()),
-            ("--udp-max-flows-per-network", self.udp_max_flows_per_network.is_some()),
-        ];
-        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
-    }
-}
-
-/// The header of datagrams.
+/// The formats of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum HeaderArg {
+    /// PROXY protocol version 1: a line of text, in front of connections alone
+    V1,
     /// PROXY protocol version 2; replies carry none
     V2,
-    /// Cloudflare's Simple Proxy Protocol; replies carry it too
+    /// Cloudflare's Simple Proxy Protocol, in front of datagrams alone; replies carry it too
     Spp,
 }
 

@@ -143,7 +143,7 @@ pub(super) fn target_v6(text: &str) -> Result<SocketAddrV6, String> {
 }
 
 /// Accepts `5s`, `500ms`, `2min`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }
@@ -168,7 +168,7 @@ pub(super) fn limit(text: &str) -> Result<Limit, String> {
 pub(crate) struct Probing(pub(crate) Option<KeepaliveSpec>);
 
 /// Accepts `60s`, `60s,15s`, `60s,15s,4` and `off`; what is left out is as by default.
-pub(super) fn keepalive(text: &str) -> Result<Probing, String> {
+pub(crate) fn keepalive(text: &str) -> Result<Probing, String> {
     if text == OFF {
         return Ok(Probing(None));
     }

@@ -57,6 +57,13 @@ impl UserSpec {
     }
 }
 
+impl UserSpec {
+    /// As the operator wrote it; `None` where nobody did.
+    pub(crate) fn asked(&self) -> Option<&str> {
+        self.asked.then_some(self.name.as_str())
+    }
+}
+
 /// The name, and the numbers where they say more.
 impl fmt::Display for UserSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

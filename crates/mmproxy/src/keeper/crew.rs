@@ -74,6 +74,17 @@ pub(crate) enum Action {
     Lost(Generation, usize, Ended),
 }
 
+impl Member {
+    /// In one word.
+    pub(crate) const fn state(&self) -> &'static str {
+        match self.state {
+            State::Preparing => "preparing",
+            State::Serving => "serving",
+            State::Leaving => "leaving",
+        }
+    }
+}
+
 impl Crew {
     /// Begins a takeover by `workers`, each for a group of `generation`, which have been told to prepare.
     pub(crate) fn begin(&mut self, purpose: Purpose, generation: Generation, workers: &[(WorkerId, usize)]) {

@@ -5,8 +5,10 @@ use std::fmt;
 use mmproxy_forwarder::Namespace;
 use tokio::sync::mpsc;
 
+use super::control::Asker;
 use super::process::{Ended, WorkerId};
 use crate::channel::Report;
+use crate::control::Request;
 use crate::target_netns::NamespaceName;
 
 /// Something that happened while services are served.
@@ -20,6 +22,8 @@ pub(crate) enum Event {
     Entered(Generation, NamespaceName, Namespace),
     /// It is gone.
     Left(Generation, NamespaceName),
+    /// Somebody asks by the control socket.
+    Asked(Request, Asker),
 }
 
 /// Number of what was asked for: of the start first, and one more for each reload.

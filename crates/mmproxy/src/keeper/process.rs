@@ -83,6 +83,11 @@ impl Process {
         self.orders.send(order).ok();
     }
 
+    /// Its number for the kernel.
+    pub(crate) const fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Ends it without its consent.
     pub(crate) fn kill(&self) {
         // The attendant has not reaped it as long as this value is asked: its number is nobody else's, unless it has

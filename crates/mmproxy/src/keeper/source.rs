@@ -1,13 +1,16 @@
 //! Where what is asked for can be read, and read again.
 
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, RunFileArgs};
+use crate::config;
 use crate::exit::Failure;
+use crate::log::Verbosity;
 use crate::resolve;
 use crate::spec::Spec;
 
-/// Flags, and the files that they name.
+/// Flags or a configuration file, and the files that they name.
 pub(crate) enum Source {
     Flags(Box<RunArgs>),
+    File(RunFileArgs),
 }
 
 impl Source {
@@ -19,6 +22,13 @@ impl Source {
     pub(crate) fn read(&self) -> Result<Spec, Failure> {
         match self {
             Self::Flags(args) => resolve::run(args),
+            Self::File(args) => {
+                let mut spec = config::load(&args.file.config).map_err(config::Mistakes::report)?;
+                if args.quiet || args.verbose {
+                    spec.global.verbosity = Verbosity::of(args.quiet, args.verbose);
+                }
+                Ok(spec)
+            }
         }
     }
 }

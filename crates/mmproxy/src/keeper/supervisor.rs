@@ -11,16 +11,19 @@ use tracing::{error, info, warn};
 
 use super::announce::announce;
 use super::backoff::Backoff;
+use super::control::{Asker, Control};
 use super::crew::{Action, Crew, Purpose};
 use super::event::{Event, Events, Generation};
 use super::notify;
 use super::process::{Ended, Process, WorkerId};
+use super::questions::Questions;
 use super::shift::Shift;
 use super::source::Source;
 use super::stop::Stop;
 use super::tally::Tally;
 use crate::channel::{Addresses, Order, Report};
 use crate::console::Console;
+use crate::control::Reply;
 use crate::exit::{Exit, Failure};
 use crate::jail::Confined;
 use crate::signals::Asked;
@@ -30,32 +33,38 @@ use crate::target_netns::NamespaceName;
 pub(crate) struct Supervisor<'a> {
     source: &'a Source,
     console: &'a mut Console,
+    pub(super) started: Instant,
     stop: Stop,
     events: Events,
     heard: mpsc::UnboundedReceiver<Event>,
     /// Where the executable was at the start: workers are made of what is there now.
     executable: PathBuf,
-    crew: Crew,
-    processes: BTreeMap<WorkerId, Process>,
+    pub(super) crew: Crew,
+    pub(super) processes: BTreeMap<WorkerId, Process>,
     /// What is served, what is about to be, and what workers that leave still need.
-    shifts: BTreeMap<Generation, Shift>,
-    current: Generation,
+    pub(super) shifts: BTreeMap<Generation, Shift>,
+    pub(super) current: Generation,
     last_worker: u64,
     /// Groups that have no worker, and when they get one.
     due: BTreeMap<(Generation, usize), Instant>,
     backoff: BTreeMap<(Generation, usize), Backoff>,
     /// A reload that was asked for during another one.
     reload_again: bool,
-    stopping: Option<Instant>,
+    pub(super) stopping: Option<Instant>,
     /// Why serving ends, if nobody asked for it.
     fatal: Option<Failure>,
     /// What was last told about the host's addresses.
     host: Option<Addresses>,
+    /// Where requests come from, if anywhere.
+    control: Option<Control>,
+    pub(super) questions: Questions,
+    /// Whoever waits for what comes of a reload.
+    pub(super) reload_askers: Vec<Asker>,
     /// What workers are confined to.
     in_force: Option<Confined>,
     /// Workers that owe an answer, and since when.
     unanswered: BTreeMap<WorkerId, Instant>,
-    tally: Tally,
+    pub(super) tally: Tally,
 }
 
 impl<'a> Supervisor<'a> {
@@ -73,6 +82,7 @@ impl<'a> Supervisor<'a> {
         Self {
             source,
             console,
+            started: Instant::now(),
             stop,
             events,
             heard,
@@ -88,6 +98,9 @@ impl<'a> Supervisor<'a> {
             stopping: None,
             fatal: None,
             host: None,
+            control: None,
+            questions: Questions::default(),
+            reload_askers: Vec::new(),
             in_force: None,
             unanswered: BTreeMap::new(),
             tally,
@@ -96,14 +109,27 @@ impl<'a> Supervisor<'a> {
 
     /// Serves until told to stop, and cleans up.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
+        if let Some(path) = self.shifts[&self.current].services.global.control.clone() {
+            match Control::listen(&path, &self.events) {
+                Ok(control) => self.control = Some(control),
+                Err(failure) => return self.end(Some(failure)).await,
+            }
+        }
         let shift = &self.shifts[&self.current];
         announce(&shift.ground, &shift.groups, self.console).await;
         self.start(Purpose::Start, self.current).await;
         self.serve().await;
+        let fatal = self.fatal.take();
+        self.end(fatal).await
+    }
+
+    /// Cleans up.
+    async fn end(mut self, fatal: Option<Failure>) -> Result<(), Failure> {
+        drop(self.control.take());
         for shift in std::mem::take(&mut self.shifts).into_values() {
             shift.ground.release().await;
         }
-        self.fatal.map_or(Ok(()), Err)
+        fatal.map_or(Ok(()), Err)
     }
 
     async fn serve(&mut self) {
@@ -143,6 +169,7 @@ impl<'a> Supervisor<'a> {
         match event {
             Event::Said(id, Report::Ready(confined)) => {
                 self.confined(&confined);
+                self.brief(id);
                 let actions = self.crew.ready(id);
                 self.act_all(actions).await;
             }
@@ -161,16 +188,19 @@ impl<'a> Supervisor<'a> {
                 // Whoever answers by the admin address knows of the others as soon as it has told of itself.
                 self.tell(id, Order::Others(Box::new(self.tally.beside(id))));
             }
+            Event::Said(id, Report::Answer(number, answer)) => self.note_answer(id, number, answer),
             Event::Said(id, Report::Pong) => drop(self.unanswered.remove(&id)),
             Event::Ended(id, how) => self.ended(id, how).await,
             Event::Entered(generation, name, place) => self.entered(generation, &name, place).await,
             Event::Left(generation, name) => self.left(generation, &name),
+            Event::Asked(request, asker) => self.inquire(request, asker).await,
         }
     }
 
     async fn ended(&mut self, id: WorkerId, how: Ended) {
         self.processes.remove(&id);
         self.unanswered.remove(&id);
+        self.forget(id);
         self.tally.ended(id);
         let failure =
             || Failure::new(Exit::Software, format!("worker {id} ended before it was ready: {how}"));
@@ -313,7 +343,7 @@ impl<'a> Supervisor<'a> {
             self.console.always(format_args!("[+] Listening on {address}"));
         }
         self.stop.ready(&addresses);
-        notify::ready(&self.status());
+        notify::ready(&self.summary());
     }
 
     /// A group without worker gets one: at once, or after a pause if that has not helped before.
@@ -347,7 +377,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Reads everything again; whatever is wrong with it, what is served stays as it is.
-    async fn reload(&mut self) {
+    pub(super) async fn reload(&mut self) {
         if self.crew.is_reloading() {
             self.reload_again = true;
             return;
@@ -377,7 +407,8 @@ impl<'a> Supervisor<'a> {
         self.due.clear();
         self.backoff.clear();
         info!("reloaded");
-        notify::ready(&self.status());
+        self.reload_ended(&Reply::Reloaded);
+        notify::ready(&self.summary());
         self.retire().await;
         self.once_more().await;
     }
@@ -388,14 +419,15 @@ impl<'a> Supervisor<'a> {
         }
         self.tally.reloaded(false);
         error!("not reloaded: what was served before is served on");
+        self.reload_ended(&Reply::Refused { reason: failure.to_string() });
         // Its workers, if there are any, are on their way out; what they need goes with the last of them.
         if let Some(shift) = self.shifts.remove(&generation) {
             tokio::spawn(shift.ground.release());
         }
-        notify::ready(&format!("{}; the last reload was refused", self.status()));
+        notify::ready(&format!("{}; the last reload was refused", self.summary()));
     }
 
-    fn status(&self) -> String {
+    fn summary(&self) -> String {
         let shift = &self.shifts[&self.current];
         let (services, addresses) = (shift.services.all.len(), shift.addresses().len());
         format!("serving on {addresses} addresses, services: {services}")
@@ -447,6 +479,7 @@ impl<'a> Supervisor<'a> {
     /// What is looked at again and again: do the workers answer, are the host's addresses the same?
     fn beat(&mut self) {
         notify::alive();
+        self.look_at_questions();
         let now = Instant::now();
         let silent: Vec<_> =
             self.unanswered.iter().filter(|(_, since)| **since + HUNG < now).map(|(id, _)| *id).collect();
@@ -485,7 +518,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn tell(&self, id: WorkerId, order: Order) {
+    pub(super) fn tell(&self, id: WorkerId, order: Order) {
         if let Some(process) = self.processes.get(&id) {
             process.order(order);
         }

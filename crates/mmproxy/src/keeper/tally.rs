@@ -62,8 +62,17 @@ impl Tally {
 
     /// Everything but what `worker` counts itself.
     pub(crate) fn beside(&self, worker: WorkerId) -> Snapshot {
+        self.without(Some(worker))
+    }
+
+    /// Everything.
+    pub(crate) fn all(&self) -> Snapshot {
+        self.without(None)
+    }
+
+    fn without(&self, worker: Option<WorkerId>) -> Snapshot {
         let mut sum = self.ended.clone();
-        for (_, snapshot) in self.latest.iter().filter(|(id, _)| **id != worker) {
+        for (_, snapshot) in self.latest.iter().filter(|(id, _)| Some(**id) != worker) {
             sum.add(snapshot);
         }
         sum.processes.insert("keeper".to_owned(), self.process.snapshot());

@@ -15,6 +15,8 @@ use super::ProcessSnapshot;
 pub(crate) struct Process {
     /// `/proc/self/fd`; `None` where there is no /proc.
     descriptors: Option<Mutex<Dir>>,
+    /// It does not change any more; to ask again is not allowed to a process that locked itself in.
+    limit: u64,
     started: u64,
 }
 
@@ -23,7 +25,8 @@ impl Process {
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let descriptors = Dir::open("/proc/self/fd", flags, Mode::empty()).ok().map(Mutex::new);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { descriptors, started }
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        Self { descriptors, limit, started }
     }
 
     pub(crate) fn snapshot(&self) -> ProcessSnapshot {
@@ -33,8 +36,7 @@ impl Process {
             let entries = directory.iter().filter(Result::is_ok).count();
             entries.saturating_sub(2) as u64
         });
-        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-        ProcessSnapshot { descriptors: used, descriptor_limit: limit, started: self.started }
+        ProcessSnapshot { descriptors: used, descriptor_limit: self.limit, started: self.started }
     }
 }
 

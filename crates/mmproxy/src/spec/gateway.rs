@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use mmproxy_codec::LimitError;
+use mmproxy_codec::{DecodeOptions, Formats, LimitError};
 use mmproxy_forwarder::{
     AllowList, ClientFrom, DatagramFormat, DialOptions, Family, FlowLimits, GatewayConfig, HeaderRule,
     HealthChecks, Keepalive, KeepaliveInvalid, SourceClass, SourcePolicy, SourcePort, TargetChoice,
@@ -105,7 +105,7 @@ impl ServiceSpec {
             .map_err(too_short("half-closed-timeout"))?
             .drain(global.drain)
             .limits(self.limits.sessions(total))
-            .decode(self.limits.decode()?))
+            .decode(self.decode()?))
     }
 
     /// What becomes of connections that speak for no client.
@@ -130,9 +130,10 @@ impl ServiceSpec {
             return Err(Invalid::TooManyFlows { asked: limits.total(), most: flows });
         }
         UdpOptions::new(limits)
-            .format(match self.udp.header {
-                HeaderArg::V2 => DatagramFormat::V2,
-                HeaderArg::Spp => DatagramFormat::Spp,
+            .format(if self.headers.contains(&HeaderArg::Spp) {
+                DatagramFormat::Spp
+            } else {
+                DatagramFormat::V2
             })
             .header(match self.udp.which {
                 UdpHeaderArg::Every => HeaderRule::EveryDatagram,
@@ -140,6 +141,20 @@ impl ServiceSpec {
             })
             .idle(self.udp.idle)
             .map_err(|error| Invalid::TooShort("udp-idle-timeout", error))
+    }
+
+    /// Which headers of connections are taken.
+    fn decode(&self) -> Result<DecodeOptions, LimitError> {
+        let formats = self.headers.iter().map(|format| match format {
+            HeaderArg::V1 => Formats::V1,
+            HeaderArg::V2 => Formats::V2,
+            HeaderArg::Spp => Formats::SPP,
+        });
+        let options = DecodeOptions::new().max_v2_len(self.limits.max_header_size)?;
+        Ok(match formats.reduce(Formats::and) {
+            Some(formats) => options.formats(formats),
+            None => options,
+        })
     }
 
     /// Where the client's address comes from.

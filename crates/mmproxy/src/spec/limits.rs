@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 
 use ipnet::IpNet;
-use mmproxy_codec::{DecodeOptions, LimitError};
 use mmproxy_forwarder::{ClientLists, SessionLimits};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +10,7 @@ use super::text;
 use crate::cli::{Ceiling, Prefixes, Rate};
 
 /// How many connections of one kind may live, and begin, at a time. `None`: the default of [`SessionLimits`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LimitsSpec {
     /// Sessions of each address listened on.
     pub(crate) per_listener: Option<NonZeroUsize>,
@@ -24,39 +23,30 @@ pub(crate) struct LimitsSpec {
     #[serde(with = "text::optional")]
     pub(crate) per_client_network: Option<Ceiling>,
     /// What a network of clients is.
-    #[serde(with = "text::optional")]
-    pub(crate) client_networks: Option<Prefixes>,
+    #[serde(with = "text")]
+    pub(crate) client_networks: Prefixes,
     /// How fast sessions of the clients in one network may begin.
-    #[serde(with = "text::optional")]
-    pub(crate) new_sessions_per_second: Option<Rate>,
+    #[serde(with = "text")]
+    pub(crate) new_sessions_per_second: Rate,
     /// Bytes of the largest header.
-    pub(crate) max_header_size: Option<usize>,
+    pub(crate) max_header_size: usize,
 }
 
 impl LimitsSpec {
     /// The same for sessions of which there are `total` at most.
     pub(crate) fn sessions(&self, total: NonZeroUsize) -> SessionLimits {
-        let mut limits =
-            SessionLimits::new(total).per_listener(self.per_listener).per_balancer(self.per_balancer);
+        let mut limits = SessionLimits::new(total)
+            .per_listener(self.per_listener)
+            .per_balancer(self.per_balancer)
+            .client_networks(self.client_networks.0)
+            .pace(self.new_sessions_per_second.0);
         if let Some(ceiling) = self.per_client {
             limits = limits.per_client(ceiling.0);
         }
         if let Some(ceiling) = self.per_client_network {
             limits = limits.per_client_network(ceiling.0);
         }
-        if let Some(prefixes) = self.client_networks {
-            limits = limits.client_networks(prefixes.0);
-        }
-        if let Some(rate) = self.new_sessions_per_second {
-            limits = limits.pace(rate.0);
-        }
         limits
-    }
-
-    /// Which headers are taken.
-    pub(crate) fn decode(&self) -> Result<DecodeOptions, LimitError> {
-        let options = DecodeOptions::new();
-        self.max_header_size.map_or(Ok(options), |bytes| options.max_v2_len(bytes))
     }
 }
 

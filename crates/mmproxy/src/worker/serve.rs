@@ -18,7 +18,7 @@ use crate::channel::Assignment;
 use crate::exit::{Exit, Failure};
 use crate::eyes::{Eyes, watch_targets};
 use crate::log;
-use crate::metrics::{Served, Snapshot};
+use crate::metrics::{Process, Served, Snapshot};
 use crate::spec::{Budget, Invalid};
 use crate::watch::Watch;
 
@@ -54,6 +54,7 @@ impl Serving {
         sockets: Sockets,
         budget: Budget,
         surroundings: &Surroundings,
+        process: Process,
     ) -> Result<Self, Failure> {
         let global = &assignment.spec.global;
         let mut waiting = Vec::new();
@@ -65,7 +66,9 @@ impl Serving {
         {
             let dial = service.dial(*marks, surroundings.place.clone()).map_err(invalid)?;
             let (watch, health) = (Watch::new(&service.name), TargetHealth::new());
-            let checked = global.admin.is_some() || service.health_checks() == HealthChecks::Answer;
+            // A target of datagrams cannot be asked without sending it something.
+            let checked = service.is_tcp()
+                && (global.admin.is_some() || service.health_checks() == HealthChecks::Answer);
             if let Some(targets) = service.targets.fixed().ok().flatten().filter(|_| checked) {
                 looking.spawn(watch_targets(watch.clone(), targets, dial.clone(), health.clone()));
             }
@@ -102,7 +105,7 @@ impl Serving {
             accepting: JoinSet::new(),
             receiving: JoinSet::new(),
             udp,
-            eyes: Arc::new(Eyes::new(services, surroundings.name(assignment), global.workers.get())),
+            eyes: Arc::new(Eyes::new(services, surroundings.name(assignment), global.workers.get(), process)),
             admin: sockets.admin,
             looking,
             answering: JoinSet::new(),
@@ -113,6 +116,11 @@ impl Serving {
     /// What was counted here so far.
     pub(super) fn counted(&self) -> Snapshot {
         self.eyes.own()
+    }
+
+    /// Who can tell of it.
+    pub(super) fn eyes(&self) -> Arc<Eyes> {
+        Arc::clone(&self.eyes)
     }
 
     /// What others have counted.
