@@ -88,7 +88,7 @@ pub use live::{Killed, LiveSession, SessionState, TcpState, Which};
 pub use netns::{EnterError, Namespace, NamespaceGone, TargetNamespace};
 pub use observer::{
     AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, SessionAnnounced, SessionDialing,
-    SessionEstablished, SessionHalfClosed, SessionOpened, Unobserved,
+    SessionEstablished, SessionHalfClosed, SessionOpened, Unobserved, WorkerPanicked,
 };
 pub use own::OwnAddresses;
 pub use policy::{SourceClass, SourceClassUnknown, SourcePolicy, SourceRefused};

@@ -19,7 +19,8 @@ use crate::udp::report::{FlowEnd, FlowReport};
 /// Hears what happens. Logs, metrics and tests implement it; every method does nothing by default.
 ///
 /// Methods are called from the threads of the runtime and hold up the session or the accept loop they tell of:
-/// they must not block. A panic in one of the `session_` methods ends that session only.
+/// they must not block. A panic in one of the `session_` methods ends that session only, one in those about flows the
+/// flows of that worker.
 pub trait Observer: Send + Sync + 'static {
     /// A peer was accepted; whether it is allowed is not decided yet.
     fn session_opened(&self, _opened: &SessionOpened) {}
@@ -55,6 +56,9 @@ pub trait Observer: Send + Sync + 'static {
 
     /// A datagram was dropped. Once a minute and reason at most.
     fn datagrams_dropped(&self, _dropped: &DatagramsDropped<'_>) {}
+
+    /// A worker of a UDP gateway panicked and began anew, without the flows it had. Once a minute at most.
+    fn worker_panicked(&self, _panicked: &WorkerPanicked) {}
 
     /// Accepting ended: the gateway was told to stop, or the listener broke. Sessions still have their drain.
     fn accept_stopped(&self, _listener: SocketAddr, _sessions: usize) {}
@@ -182,6 +186,18 @@ pub struct DatagramsDropped<'a> {
     pub held_back: u64,
 }
 
+/// A worker that panicked.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct WorkerPanicked {
+    /// The listener it serves.
+    pub listener: SocketAddr,
+    /// Flows that ended with it.
+    pub flows: usize,
+    /// Panics since the last one that was told.
+    pub held_back: u64,
+}
+
 impl<T: Observer + ?Sized> Observer for Arc<T> {
     fn session_opened(&self, opened: &SessionOpened) {
         (**self).session_opened(opened);
@@ -225,6 +241,10 @@ impl<T: Observer + ?Sized> Observer for Arc<T> {
 
     fn datagrams_dropped(&self, dropped: &DatagramsDropped<'_>) {
         (**self).datagrams_dropped(dropped);
+    }
+
+    fn worker_panicked(&self, panicked: &WorkerPanicked) {
+        (**self).worker_panicked(panicked);
     }
 
     fn accept_stopped(&self, listener: SocketAddr, sessions: usize) {

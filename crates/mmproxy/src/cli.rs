@@ -24,7 +24,7 @@ pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, T
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use sandbox::{KEEP, MissingArg, SandboxArg, SandboxArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
-pub(crate) use udp::{HeaderArg, UdpArgs, UdpHeaderArg};
+pub(crate) use udp::{HeaderArg, IoUringArg, UdpArgs, UdpHeaderArg};
 pub(crate) use values::{
     FamilyArg, Probing, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg,
     Transport, duration, keepalive,

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use mmproxy_forwarder::{
     AcceptPaused, Blame, ClaimedSource, ClientPort, CloseReason, DatagramsDropped, DropReason, FlowEnd,
     FlowReport, Observer, OwnAddressesStale, RateLimited, SessionEstablished, SessionId, SessionOpened,
-    SessionReport, UdpCounts,
+    SessionReport, UdpCounts, WorkerPanicked,
 };
 use serde::{Deserialize, Serialize};
 use tracing::{Level, debug, info, warn};
@@ -159,6 +159,7 @@ pub(crate) fn counted(counts: &UdpCounts) {
         down = counts.down,
         flows_evicted = counts.evicted,
         replies_fragmented = counts.fragmented,
+        panics = counts.panics,
         "datagrams were forwarded"
     );
 }
@@ -284,6 +285,11 @@ impl Observer for SessionLog {
                 warn!(%listener, peer, %reason, %error, held_back, "datagram dropped");
             }
         }
+    }
+
+    fn worker_panicked(&self, panicked: &WorkerPanicked) {
+        let WorkerPanicked { listener, flows, held_back, .. } = *panicked;
+        warn!(%listener, flows, held_back, "a worker panicked and began anew without its flows; this is a bug, please report it");
     }
 
     fn accept_stopped(&self, listener: SocketAddr, sessions: usize) {

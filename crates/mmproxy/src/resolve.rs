@@ -128,8 +128,8 @@ mod tests {
     fn each_address_has_its_share_of_the_descriptors() {
         let spec = parsed(&datagrams("-p udp --workers 2")).unwrap();
         let budget = Budget::within(&spec, 10_268);
-        // Two workers with three runtime descriptors and six for two addresses, 256 kept, halved.
-        let share = FlowLimits::new(NonZeroUsize::new((10_268 - 2 * 9 - 256) / 2).unwrap());
+        // Two workers with three runtime descriptors and eight for two addresses, 256 kept, halved.
+        let share = FlowLimits::new(NonZeroUsize::new((10_268 - 2 * 11 - 256) / 2).unwrap());
         assert_eq!(spec.services[0].datagrams(budget.flows).unwrap(), UdpOptions::new(share));
     }
 

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::gateway::{Budget, Invalid, Marks};
 pub(crate) use self::limits::{ClientsSpec, LimitsSpec};
 use crate::cli::{
-    HeaderArg, HealthCheckArg, LogFormat, ProtocolArg, ReturnPathArgs, ReturnPathMode, Routing, SourceArg,
-    SourceKind, SourcePortArg, TproxyArgs, UdpHeaderArg,
+    HeaderArg, HealthCheckArg, IoUringArg, LogFormat, ProtocolArg, ReturnPathArgs, ReturnPathMode, Routing,
+    SourceArg, SourceKind, SourcePortArg, TproxyArgs, UdpHeaderArg,
 };
 use crate::jail::{MayLack, Sandbox, UserSpec};
 use crate::log::Verbosity;
@@ -173,6 +173,7 @@ pub(crate) struct UdpSpec {
     pub(crate) max_flows: Option<NonZeroUsize>,
     pub(crate) max_flows_per_balancer: Option<NonZeroUsize>,
     pub(crate) max_flows_per_network: Option<NonZeroUsize>,
+    pub(crate) io_uring: IoUringArg,
 }
 
 impl Default for UdpSpec {
@@ -183,6 +184,7 @@ impl Default for UdpSpec {
             max_flows: None,
             max_flows_per_balancer: None,
             max_flows_per_network: None,
+            io_uring: IoUringArg::Auto,
         }
     }
 }

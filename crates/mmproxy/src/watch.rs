@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mmproxy_forwarder::{
     AcceptPaused, DatagramsDropped, FlowEnd, FlowReport, Observer, OwnAddressesStale, SessionAnnounced,
-    SessionDialing, SessionEstablished, SessionHalfClosed, SessionOpened, SessionReport,
+    SessionDialing, SessionEstablished, SessionHalfClosed, SessionOpened, SessionReport, WorkerPanicked,
 };
 
 use crate::log::SessionLog;
@@ -81,6 +81,10 @@ impl Observer for Watch {
 
     fn datagrams_dropped(&self, dropped: &DatagramsDropped<'_>) {
         self.each().iter().for_each(|observer| observer.datagrams_dropped(dropped));
+    }
+
+    fn worker_panicked(&self, panicked: &WorkerPanicked) {
+        self.each().iter().for_each(|observer| observer.worker_panicked(panicked));
     }
 
     fn accept_stopped(&self, listener: SocketAddr, sessions: usize) {

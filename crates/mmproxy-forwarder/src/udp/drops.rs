@@ -242,6 +242,8 @@ pub struct UdpCounts {
     pub evicted: u64,
     /// Replies that went in fragments because the header in front made them too large for the path.
     pub fragmented: u64,
+    /// Panics of workers, each of which cost the flows that the worker had.
+    pub panics: u64,
     dropped: [u64; DropReason::ALL.len()],
 }
 
@@ -263,6 +265,8 @@ pub(crate) struct Counters {
     pub(crate) fragmented: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
     told: Mutex<[RateLimited; DropReason::ALL.len()]>,
+    panics: AtomicU64,
+    panics_told: Mutex<RateLimited>,
 }
 
 impl Counters {
@@ -276,6 +280,8 @@ impl Counters {
             fragmented: AtomicU64::new(0),
             dropped: std::array::from_fn(|_| AtomicU64::new(0)),
             told: Mutex::new(std::array::from_fn(|_| RateLimited::per_minute())),
+            panics: AtomicU64::new(0),
+            panics_told: Mutex::new(RateLimited::per_minute()),
         }
     }
 
@@ -283,6 +289,12 @@ impl Counters {
     pub(crate) fn dropped(&self, reason: DropReason, now: Instant) -> Option<u64> {
         self.dropped[reason as usize].fetch_add(1, Ordering::Relaxed);
         self.told.lock().unwrap_or_else(PoisonError::into_inner)[reason as usize].admit(now)
+    }
+
+    /// The same for a worker's panic.
+    pub(crate) fn panicked(&self, now: Instant) -> Option<u64> {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+        self.panics_told.lock().unwrap_or_else(PoisonError::into_inner).admit(now)
     }
 
     pub(crate) fn snapshot(&self) -> UdpCounts {
@@ -293,6 +305,7 @@ impl Counters {
             bytes_down: self.bytes_down.load(Ordering::Relaxed),
             evicted: self.evicted.load(Ordering::Relaxed),
             fragmented: self.fragmented.load(Ordering::Relaxed),
+            panics: self.panics.load(Ordering::Relaxed),
             dropped: std::array::from_fn(|reason| self.dropped[reason].load(Ordering::Relaxed)),
         }
     }

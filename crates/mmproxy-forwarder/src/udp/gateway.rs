@@ -1,6 +1,7 @@
 //! The UDP gateway: serves listeners, ends in order.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -60,7 +61,8 @@ impl UdpGateway {
     /// Serves `listener` on a thread of its own until `shutdown` says to stop; then flows fall silent or meet the drain
     /// deadline.
     ///
-    /// A flow that was silent for a second then is finished. Dropping the future stops at once. Several listeners: one
+    /// A flow that was silent for a second then is finished. A panic, which is a bug of this crate or of the observer,
+    /// costs the flows of that thread, and nothing else. Dropping the future stops at once. Several listeners: one
     /// call each, on clones; every one of [`UdpListener::bind`] has to be served.
     ///
     /// # Errors
@@ -82,14 +84,8 @@ impl UdpGateway {
         thread::Builder::new()
             .name("udp".to_owned())
             .spawn(move || {
-                let served = match Worker::new(&listener, &shared) {
-                    Ok(worker) => {
-                        worker.run(&orders).map_err(|error| ServeError::Listener { listener: address, error })
-                    }
-                    Err(error) => Err(ServeError::Register { listener: address, error }),
-                };
                 // Nobody waits who has dropped the future.
-                drop(ended.send(served));
+                drop(ended.send(work(listener, &shared, &orders)));
             })
             .map_err(register)?;
         let served = tokio::select! {
@@ -108,7 +104,7 @@ impl UdpGateway {
             }
         };
         served.unwrap_or_else(|_| {
-            let error = io::Error::other("its thread panicked");
+            let error = io::Error::other("its thread is gone");
             Err(ServeError::Listener { listener: address, error })
         })
     }
@@ -174,6 +170,21 @@ impl UdpGateway {
     /// What was counted so far.
     pub fn counts(&self) -> UdpCounts {
         self.shared.counters.snapshot()
+    }
+}
+
+/// What the thread of one listener does.
+fn work(mut listener: UdpListener, shared: &UdpShared, orders: &Orders) -> Result<Drained, ServeError> {
+    let address = listener.local_addr();
+    let ring = listener.take_ring();
+    let mut worker = Worker::new(&listener, ring, shared)
+        .map_err(|error| ServeError::Register { listener: address, error })?;
+    loop {
+        // What the panic left half done is thrown away by `begin_anew`.
+        match panic::catch_unwind(AssertUnwindSafe(|| worker.run(orders))) {
+            Ok(served) => return served.map_err(|error| ServeError::Listener { listener: address, error }),
+            Err(_) => worker.begin_anew(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::choice::ClientFrom;
+use crate::sys::calls::Ring;
 use crate::sys::datagram::{Oversized, SocketFamily, set_oversized};
 use crate::tcp::listen::BindError;
 use crate::udp::key::FlowKey;
@@ -30,6 +31,7 @@ pub struct UdpListener {
     /// Whether a client's datagrams belong to one worker wherever they come from: [`owner`].
     steered: bool,
     notices_oversized: bool,
+    ring: Option<Ring>,
 }
 
 impl UdpListener {
@@ -102,6 +104,20 @@ impl UdpListener {
         self.address
     }
 
+    /// Makes what lets datagrams of many flows share a system call: an io_uring that is good for nothing but sending and
+    /// receiving.
+    ///
+    /// Without, each costs one, which is some 15 % more processor time. To be called before a seccomp filter forbids
+    /// `io_uring_setup` and `io_uring_register`; `io_uring_enter` is needed from then on.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none: the kernel is older than Linux 5.10, or it is forbidden. It works without.
+    pub fn use_io_uring(&mut self) -> io::Result<()> {
+        self.ring = Some(Ring::new()?);
+        Ok(())
+    }
+
     /// Bound sockets, and the address they have.
     fn group(
         address: SocketAddr,
@@ -140,6 +156,7 @@ impl UdpListener {
             group: Arc::clone(&group),
             steered,
             notices_oversized: options.format == DatagramFormat::Spp,
+            ring: None,
         };
         Ok(sockets.into_iter().enumerate().map(listener).collect())
     }
@@ -164,6 +181,10 @@ impl UdpListener {
             set_oversized(socket.as_fd(), family, Oversized::Refuse)?;
         }
         Ok(socket)
+    }
+
+    pub(crate) const fn take_ring(&mut self) -> Option<Ring> {
+        self.ring.take()
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

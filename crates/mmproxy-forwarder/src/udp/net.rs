@@ -14,7 +14,7 @@ use crate::error::SessionError;
 use crate::health::{HealthCheckEnd, HealthChecks};
 use crate::live::{LiveSession, SessionState};
 use crate::netns::{Namespace, NamespaceGone};
-use crate::observer::DatagramsDropped;
+use crate::observer::{DatagramsDropped, WorkerPanicked};
 use crate::report::SessionId;
 use crate::udp::core::{Dropped, Flow, Incoming, World};
 use crate::udp::drops::DropReason;
@@ -24,6 +24,7 @@ use crate::udp::key::FlowKey;
 use crate::udp::listen::UdpListener;
 use crate::udp::mailbox::Letter;
 use crate::udp::report::{FlowEnd, FlowReport};
+use crate::udp::sends::Sends;
 use crate::udp::table::FlowId;
 use crate::udp::upstream::Upstream;
 use crate::worker::Worker;
@@ -41,6 +42,8 @@ pub(crate) struct Net<'a> {
     admitted: Option<IpAddr>,
     /// Of the tables that `admitted` was found in, and that the flows passed.
     version: u64,
+    /// Datagrams that wait to be sent to targets; `None` where each is sent at once.
+    pub(crate) sends: Option<Sends>,
     /// Datagrams handed to targets, and bytes each way, since they were added to the counters.
     sent: u64,
     bytes_up: u64,
@@ -63,7 +66,14 @@ impl Leg {
 }
 
 impl<'a> Net<'a> {
-    pub(crate) fn new(epoll: Epoll, listener: &'a UdpListener, shared: &'a UdpShared) -> Self {
+    /// With `together`, datagrams to targets wait in [`sends`](Self::sends).
+    pub(crate) fn new(
+        epoll: Epoll,
+        listener: &'a UdpListener,
+        shared: &'a UdpShared,
+        together: bool,
+    ) -> Self {
+        let sends = together.then(Sends::default);
         let authority = Worker::new(Arc::clone(&shared.gateway), listener.local_addr());
         let version = shared.gateway.tables.version();
         Self {
@@ -74,6 +84,7 @@ impl<'a> Net<'a> {
             namespace: None,
             admitted: None,
             version,
+            sends,
             sent: 0,
             bytes_up: 0,
             bytes_down: 0,
@@ -128,6 +139,14 @@ impl<'a> Net<'a> {
         }
     }
 
+    /// Counts a panic that cost `flows`, and tells of it now and then.
+    pub(crate) fn tell_panicked(&self, flows: usize, now: Instant) {
+        if let Some(held_back) = self.shared.counters.panicked(now) {
+            let told = WorkerPanicked { listener: self.listener.local_addr(), flows, held_back };
+            self.shared.gateway.observer.worker_panicked(&told);
+        }
+    }
+
     /// Adds to the counters that other threads read.
     pub(crate) fn count(&mut self) {
         if self.sent > 0 {
@@ -140,6 +159,12 @@ impl<'a> Net<'a> {
                 .bytes_down
                 .fetch_add(std::mem::take(&mut self.bytes_down), Ordering::Relaxed);
         }
+    }
+
+    /// A datagram of `len` bytes was handed to a target.
+    pub(crate) const fn sent(&mut self, len: usize) {
+        self.sent += 1;
+        self.bytes_up += len as u64;
     }
 
     /// A reply of `len` bytes came from a target.
@@ -235,10 +260,14 @@ impl World for Net<'_> {
         Ok(self.epoll.add(leg.socket.socket(), EpollEvent::new(EpollFlags::EPOLLIN, id.to_bits()))?)
     }
 
-    fn send(&mut self, leg: &Leg, payload: &[u8]) -> io::Result<()> {
-        leg.socket.send(payload)?;
-        self.sent += 1;
-        self.bytes_up += payload.len() as u64;
+    fn send(&mut self, id: FlowId, leg: &Leg, payload: &[u8]) -> io::Result<()> {
+        match &mut self.sends {
+            Some(sends) => sends.add(id, payload),
+            None => {
+                leg.socket.send(payload)?;
+                self.sent(payload.len());
+            }
+        }
         Ok(())
     }
 

@@ -62,12 +62,21 @@ pub enum FlowEnd {
     Killed,
     /// The gateway stopped.
     Stopped,
+    /// Its worker panicked, which is a bug.
+    Panicked,
 }
 
 impl FlowEnd {
     /// Every end, to register labels before the first flow.
-    pub const ALL: [Self; 6] =
-        [Self::Idle, Self::Evicted, Self::ClientDenied, Self::NamespaceGone, Self::Killed, Self::Stopped];
+    pub const ALL: [Self; 7] = [
+        Self::Idle,
+        Self::Evicted,
+        Self::ClientDenied,
+        Self::NamespaceGone,
+        Self::Killed,
+        Self::Stopped,
+        Self::Panicked,
+    ];
 
     /// Name in logs and metrics. Never rename: dashboards key on it.
     pub const fn label(self) -> &'static str {
@@ -78,6 +87,7 @@ impl FlowEnd {
             Self::NamespaceGone => "namespace_gone",
             Self::Killed => "killed",
             Self::Stopped => "stopped",
+            Self::Panicked => "panicked",
         }
     }
 }

@@ -9,6 +9,7 @@
 mod admission;
 mod datagrams;
 mod denied;
+mod denied_datagrams;
 mod exhaustion;
 mod header;
 mod health;

@@ -31,6 +31,10 @@ pub(crate) struct UdpArgs {
     /// How many of them the clients of one network, IPv4 /24 or IPv6 /56, may have [default: a quarter]
     #[arg(long, value_name = "N")]
     pub(crate) udp_max_flows_per_network: Option<NonZeroUsize>,
+
+    /// Whether datagrams of many flows share a system call [default: auto]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) udp_io_uring: Option<IoUringArg>,
 }
 
 /// The formats of headers.
@@ -43,6 +47,16 @@ pub(crate) enum HeaderArg {
     V2,
     /// Cloudflare's Simple Proxy Protocol, in front of datagrams alone; replies carry it too
     Spp,
+}
+
+/// Whether io_uring is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum IoUringArg {
+    /// Where the kernel has it and nothing forbids it
+    Auto,
+    /// One system call for each datagram
+    Never,
 }
 
 /// Which datagrams have one.

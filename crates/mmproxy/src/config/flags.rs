@@ -128,6 +128,7 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
     flags.option(&mut keys.udp_max_flows_per_balancer, per_balancer, "--udp-max-flows-per-balancer");
     let per_network = udp.udp_max_flows_per_network;
     flags.option(&mut keys.udp_max_flows_per_network, per_network, "--udp-max-flows-per-network");
+    flags.option(&mut keys.udp_io_uring, udp.udp_io_uring, "--udp-io-uring");
 
     typed.services.push(service);
     typed

@@ -14,8 +14,8 @@ use super::default;
 use super::scalar::{Endpoint, Name, Number, Target, Time, TimeOrOff, UserName, Workers};
 use super::slot::{AnySlot, Setting, Slot, Value};
 use crate::cli::{
-    Ceiling, HeaderArg, HealthCheckArg, LogFormat, MissingArg, Prefixes, Probing, ProtocolArg, Rate,
-    ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg,
+    Ceiling, HeaderArg, HealthCheckArg, IoUringArg, LogFormat, MissingArg, Prefixes, Probing, ProtocolArg,
+    Rate, ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg,
 };
 use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
@@ -272,6 +272,9 @@ keys! {
             "udp-max-flows-per-balancer" udp_max_flows_per_balancer: NonZeroUsize, Absent::Means { meaning: "all", example: "5000" };
             /// How many of them the clients of one network, IPv4 /24 or IPv6 /56, may have.
             "udp-max-flows-per-network" udp_max_flows_per_network: NonZeroUsize, Absent::Means { meaning: "a quarter", example: "2500" };
+            /// Whether datagrams of many flows share a system call (io_uring(7)): `auto`, where the kernel has it and nothing
+            /// forbids it, or `never`.
+            "udp-io-uring" udp_io_uring: IoUringArg, Absent::Default(default::UDP_IO_URING);
         }
     }
 }

@@ -184,6 +184,7 @@ impl Meaning<'_> {
                 max_flows: keys.udp_max_flows.get(),
                 max_flows_per_balancer: keys.udp_max_flows_per_balancer.get(),
                 max_flows_per_network: keys.udp_max_flows_per_network.get(),
+                io_uring: keys.udp_io_uring.value(),
             },
         };
         Some(match targets? {
@@ -213,6 +214,7 @@ impl Meaning<'_> {
                     ("udp-max-flows", keys.udp_max_flows.place()),
                     ("udp-max-flows-per-balancer", keys.udp_max_flows_per_balancer.place()),
                     ("udp-max-flows-per-network", keys.udp_max_flows_per_network.place()),
+                    ("udp-io-uring", keys.udp_io_uring.place()),
                 ];
                 for (key, place) in datagrams {
                     let Some(place) = place else { continue };

@@ -13,8 +13,8 @@ use serde_json::{Value as Json, json};
 
 use super::mistake::closest;
 use crate::cli::{
-    Ceiling, HeaderArg, HealthCheckArg, LogFormat, MissingArg, Prefixes, Probing, ProtocolArg, Rate,
-    ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg, duration,
+    Ceiling, HeaderArg, HealthCheckArg, IoUringArg, LogFormat, MissingArg, Prefixes, Probing, ProtocolArg,
+    Rate, ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg, duration,
     keepalive,
 };
 use crate::log::Verbosity;
@@ -465,6 +465,7 @@ by_word! {
     ReturnPathMode, "\"auto\", \"fwmark\", \"source\", \"port\", \"connmark\" or \"socket\"";
     Routing, "\"auto\", \"check\" or \"off\"";
     HeaderArg, "\"v1\", \"v2\" or \"spp\"";
+    IoUringArg, "\"auto\" or \"never\"";
     UdpHeaderArg, "\"every\" or \"first-datagram\"";
 }
 

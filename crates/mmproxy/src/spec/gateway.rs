@@ -41,8 +41,8 @@ impl Budget {
             services.map(|service| service.listen.len()).sum()
         };
         let (tcp, udp) = (addresses(true), addresses(false));
-        // A listener on each address, or a socket, an epoll and a bell; and the three of each runtime.
-        let taken = workers.saturating_mul(tcp.saturating_add(3 * udp).saturating_add(3));
+        // A listener on each address, or a socket, an epoll, a bell and an io_uring; and the three of each runtime.
+        let taken = workers.saturating_mul(tcp.saturating_add(4 * udp).saturating_add(3));
         let left = descriptors.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
         let share = if tcp > 0 && udp > 0 { left / 2 } else { left };
         Self {

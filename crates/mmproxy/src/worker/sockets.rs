@@ -5,9 +5,10 @@ use std::io;
 use listenfd::ListenFd;
 use mmproxy_forwarder::{Listener, UdpListener};
 use std::net::{TcpListener, UdpSocket};
+use tracing::info;
 
 use crate::channel::{Assignment, Slot};
-use crate::cli::ProtocolArg;
+use crate::cli::{IoUringArg, ProtocolArg};
 use crate::exit::{Exit, Failure};
 use crate::spec::Budget;
 
@@ -59,7 +60,11 @@ impl Sockets {
                     let listeners = addresses.map(|address| {
                         let sockets: io::Result<Vec<UdpSocket>> =
                             places(address).map(|place| datagrams(&mut handed, place)).collect();
-                        UdpListener::from_std(sockets?, &options, service.client_from())
+                        let mut listeners = UdpListener::from_std(sockets?, &options, service.client_from())?;
+                        if service.udp.io_uring == IoUringArg::Auto {
+                            share_calls(&mut listeners);
+                        }
+                        Ok(listeners)
                     });
                     listeners.collect::<io::Result<_>>().map(Inherited::Datagrams).map_err(broken)?
                 }
@@ -89,3 +94,13 @@ fn broken(error: io::Error) -> Failure {
 #[derive(Debug, thiserror::Error)]
 #[error("a socket that was handed over cannot be used")]
 struct Broken(#[source] io::Error);
+
+/// Lets datagrams of many flows share a system call, if that is to be had here; the jail forbids it later.
+fn share_calls(listeners: &mut [UdpListener]) {
+    for listener in listeners {
+        if let Err(error) = listener.use_io_uring() {
+            info!(%error, "no io_uring: each datagram costs a system call");
+            return;
+        }
+    }
+}

@@ -99,6 +99,7 @@ fn service(spec: &ServiceSpec) -> TypedService {
         set_some(&mut keys.udp_max_flows, spec.udp.max_flows);
         set_some(&mut keys.udp_max_flows_per_balancer, spec.udp.max_flows_per_balancer);
         set_some(&mut keys.udp_max_flows_per_network, spec.udp.max_flows_per_network);
+        set(&mut keys.udp_io_uring, spec.udp.io_uring);
     }
     TypedService { keys, spot: Spot::Nowhere }
 }

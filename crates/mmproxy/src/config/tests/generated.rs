@@ -289,13 +289,14 @@ fn limits() -> impl Strategy<Value = LimitsSpec> {
 
 fn udp() -> impl Strategy<Value = UdpSpec> {
     let flows = || proptest::option::of((1..usize::MAX).prop_map(|flows| NonZeroUsize::new(flows).unwrap()));
-    (word(), millis(1000), flows(), flows(), flows()).prop_map(
-        |(which, idle, max_flows, max_flows_per_balancer, max_flows_per_network)| UdpSpec {
+    (word(), millis(1000), flows(), flows(), flows(), word()).prop_map(
+        |(which, idle, max_flows, max_flows_per_balancer, max_flows_per_network, io_uring)| UdpSpec {
             which,
             idle,
             max_flows,
             max_flows_per_balancer,
             max_flows_per_network,
+            io_uring,
         },
     )
 }

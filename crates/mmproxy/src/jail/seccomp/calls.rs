@@ -221,6 +221,8 @@ const DATAGRAMS: &[Call] = &when![
     ],
     SYS_sendmmsg: [&[lacks(3, libc::MSG_FASTOPEN)]],
     SYS_recvmmsg: [],
+    // On a queue that was made before, and is restricted to sending and receiving.
+    SYS_io_uring_enter: [],
     // Whether a reply may be cut into fragments.
     SYS_setsockopt: [
         &[is(1, libc::IPPROTO_IP), is(2, libc::IP_MTU_DISCOVER)],
