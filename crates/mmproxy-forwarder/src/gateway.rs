@@ -1,5 +1,6 @@
 //! The gateway: serves listeners, ends in order.
 
+use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -93,23 +94,24 @@ impl Gateway {
         self.shared.tables.replace_clients(clients);
     }
 
-    /// Follows the deny list, whose clients are refused beside those that [`ClientLists`] refuse. Sessions that live go on,
-    /// except where a change asks for their end: both sides are reset, with [`CloseReason::ClientDenied`]. Returns which
-    /// they were.
+    /// Follows the deny list, whose clients are refused beside those that [`ClientLists`] refuse, from now on. Sessions that
+    /// live go on, except where a change asks for their end: both sides are reset, with [`CloseReason::ClientDenied`]. The
+    /// future tells which they were; nothing waits for it.
     ///
     /// The client of such a change has no session left afterwards: one that is about to begin is either found here or
     /// refused.
     ///
     /// [`CloseReason::ClientDenied`]: crate::CloseReason::ClientDenied
-    pub async fn deny(&self, changes: &[DenyChange]) -> Vec<SessionId> {
+    pub fn deny(&self, changes: &[DenyChange]) -> impl Future<Output = Vec<SessionId>> + Send + use<> {
         self.shared.tables.deny(changes);
-        let mut closed = Vec::new();
+        let (tell, told) = mpsc::unbounded_channel();
         for change in changes {
             if let DenyChange::Add { network, close: true, .. } = change {
-                closed.extend(self.end(Which::Clients(normalised(*network)), Ending::Denied).await);
+                let which = Which::Clients(normalised(*network));
+                self.shared.order(&Order::End(which, Ending::Denied, tell.clone()), usize::MAX);
             }
         }
-        closed
+        all(told)
     }
 
     /// Serves `listener` until `shutdown` says to stop; then sessions finish or meet the drain deadline.
@@ -147,35 +149,31 @@ impl Gateway {
     ///
     /// Each of them is given a turn to tell of itself, on its own thread; nothing is kept for it while nobody asks.
     pub async fn sessions(&self, at_most: usize) -> Vec<LiveSession> {
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::unbounded_channel();
         self.shared.order(&Order::Tell(tell), at_most);
-        let mut sessions = Vec::new();
-        // Whoever ends without an answer drops its end of the channel.
-        while let Some(session) = told.recv().await {
-            sessions.push(session);
-        }
-        sessions
+        all(told).await
     }
 
     /// Closes the sessions that are meant, and returns which they were. Both sides are reset.
     pub async fn close_sessions(&self, which: Which) -> Vec<SessionId> {
-        self.end(which, Ending::Killed).await
-    }
-
-    async fn end(&self, which: Which, ending: Ending) -> Vec<SessionId> {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        self.shared.order(&Order::End(which, ending, tell), usize::MAX);
-        let mut closed = Vec::new();
-        while let Some(id) = told.recv().await {
-            closed.push(id);
-        }
-        closed
+        let (tell, told) = mpsc::unbounded_channel();
+        self.shared.order(&Order::End(which, Ending::Killed, tell), usize::MAX);
+        all(told).await
     }
 
     /// Bytes moved so far, of sessions that ended and of those that live.
     pub fn traffic(&self) -> TrafficTotals {
         self.shared.traffic()
     }
+}
+
+/// Everything that is told. Whoever ends without an answer drops its end of the channel.
+async fn all<T>(mut told: mpsc::UnboundedReceiver<T>) -> Vec<T> {
+    let mut all = Vec::new();
+    while let Some(one) = told.recv().await {
+        all.push(one);
+    }
+    all
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub(crate) struct Global {
     pub(crate) admin: Option<SocketAddr>,
     /// The control socket.
     pub(crate) control: Option<PathBuf>,
+    /// Where the deny list is kept, from one start to the next.
+    pub(crate) deny_state: Option<PathBuf>,
     pub(crate) jail: JailSpec,
 }
 

@@ -1,28 +1,17 @@
-//! The command line of the deny list of a running gateway.
+//! The command line of the deny list of a running mmproxy.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use mmproxy_forwarder::parse_network;
 
+use super::control::ControlArgs;
 use super::values::duration;
 
-/// Look at, and change, which clients a running gateway denies.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct DenyArgs {
-    #[command(subcommand)]
-    pub(crate) action: DenyAction,
-
-    /// The gateway's control socket
-    #[arg(long, global = true, value_name = "PATH")]
-    pub(crate) control: Option<PathBuf>,
-}
-
-/// What to do with the deny list.
+/// `mmproxy deny`.
 #[derive(Clone, Debug, Subcommand)]
-pub(crate) enum DenyAction {
+pub(crate) enum DenyCommand {
     /// Refuse the sessions of a client, or of all clients in a network, from now on
     ///
     /// What is denied already is denied for the new time, whether that is longer or shorter.
@@ -36,6 +25,9 @@ pub(crate) enum DenyAction {
 /// Whom to deny, and how.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DenyAddArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
     /// Address or network
     #[arg(value_name = "CIDR", value_parser = parse_network)]
     pub(crate) network: IpNet,
@@ -54,16 +46,22 @@ pub(crate) struct DenyAddArgs {
 }
 
 /// How to show the list.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct DenyListArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
     /// One JSON object a line instead of text
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 /// Whom to deny no longer.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct DenyRemoveArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
     /// Address or network, as it was denied
     #[arg(value_name = "CIDR", value_parser = parse_network)]
     pub(crate) network: IpNet,
@@ -84,28 +82,23 @@ fn term(text: &str) -> Result<Term, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
     #[derive(Debug, Parser)]
     struct Alone {
-        #[command(flatten)]
-        deny: DenyArgs,
+        #[command(subcommand)]
+        deny: DenyCommand,
     }
 
-    fn parse(line: &str) -> Result<DenyArgs, clap::Error> {
+    fn parse(line: &str) -> Result<DenyCommand, clap::Error> {
         Alone::try_parse_from(format!("deny {line}").split(' ')).map(|alone| alone.deny)
     }
 
     fn added(line: &str) -> DenyAddArgs {
-        match parse(line).unwrap().action {
-            DenyAction::Add(args) => args,
-            DenyAction::List(_) | DenyAction::Remove(_) => panic!("{line} adds"),
+        match parse(line).unwrap() {
+            DenyCommand::Add(args) => args,
+            DenyCommand::List(_) | DenyCommand::Remove(_) => panic!("{line} adds"),
         }
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Alone::command().debug_assert();
     }
 
     #[test]
@@ -123,17 +116,9 @@ mod tests {
             assert!(args.close);
         }
         assert_eq!(added("add 203.0.113.7").term, None);
+        assert_eq!(added("add 2001:db8::7/64").network.to_string(), "2001:db8::/64");
         for wrong in ["add 203.0.113.7 --for -2", "add 203.0.113.7 --for soon", "add", "add client.example"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn the_socket_may_be_named_behind_any_of_them() {
-        for line in ["add 2001:db8::7/64 --reason x", "list --json", "remove 203.0.113.7"] {
-            let args = parse(&format!("{line} --control /run/mmproxy.sock")).unwrap();
-            assert_eq!(args.control, Some(PathBuf::from("/run/mmproxy.sock")));
-        }
-        assert_eq!(added("add 2001:db8::7/64").network.to_string(), "2001:db8::/64");
     }
 }

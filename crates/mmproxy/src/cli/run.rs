@@ -165,7 +165,12 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) eyes: EyesArgs,
 
-    /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `reload` and the like find this one: a Unix socket, for the
+    /// File that keeps what `mmproxy deny` has been told from one start to the next; it is read at the start, and written by
+    /// mmproxy
+    #[arg(long, value_name = "FILE", help_heading = "Who may connect")]
+    pub(crate) deny_state: Option<PathBuf>,
+
+    /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `deny`, `reload` and the like find this one: a Unix socket, for the
     /// user that starts it alone
     #[arg(long, value_name = "PATH", help_heading = "What it tells")]
     pub(crate) control: Option<PathBuf>,

@@ -48,6 +48,7 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
     flags.option(&mut typed.global.log_format, args.eyes.log_format, "--log-format");
     flags.option(&mut typed.global.admin, args.eyes.admin, "--admin");
     flags.option(&mut typed.global.control, args.control.clone(), "--control");
+    flags.option(&mut typed.global.deny_state, args.deny_state.clone(), "--deny-state");
     let jail = &args.jail;
     flags.option(&mut typed.global.user, jail.user.clone().map(UserName), "--user");
     let sandbox = if jail.do_not_sandbox { SandboxArg::Off } else { jail.sandbox };

@@ -127,9 +127,14 @@ keys! {
             /// Where metrics, health and a status page are served by HTTP. Whoever reaches it sees the clients' addresses: it has
             /// neither password nor encryption.
             "admin" admin: SocketAddr, Absent::Means { meaning: "nowhere", example: "\"127.0.0.1:9100\"" };
-            /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `reload` and the like find this one: a Unix socket, for the
+            /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `deny`, `reload` and the like find this one: a Unix socket, for the
             /// user that starts it alone.
             "control" control: PathBuf, Absent::Means { meaning: "nowhere", example: "\"/run/mmproxy/control.sock\"" };
+        }
+        "Denied clients": {
+            /// File that keeps what `mmproxy deny` has been told from one start to the next; it is read at the start, and written
+            /// by mmproxy.
+            "deny-state" deny_state: PathBuf, Absent::Means { meaning: "a restart forgets", example: "\"/var/lib/mmproxy/denied.txt\"" };
         }
         "Least privilege": {
             /// User, and group if not its own, that workers run as, such as `mmproxy` or `990:990`; or `keep` for the user that

@@ -60,6 +60,7 @@ pub(super) fn of(
                 log_format: typed.global.log_format.get(),
                 admin: typed.global.admin.get(),
                 control: typed.global.control.get(),
+                deny_state: typed.global.deny_state.get(),
             },
             services,
         }),

@@ -22,6 +22,7 @@ pub(super) fn typed(spec: &Spec) -> Typed {
     set_some(&mut typed.global.log_format, spec.global.log_format);
     set_some(&mut typed.global.admin, spec.global.admin);
     set_some(&mut typed.global.control, spec.global.control.clone());
+    set_some(&mut typed.global.deny_state, spec.global.deny_state.clone());
     let JailSpec { user, sandbox, may_lack, keep_net_admin } = &spec.global.jail;
     let user = user.as_ref().map_or(Some(KEEP), |user| user.asked());
     set_some(&mut typed.global.user, user.map(|user| UserName(user.to_owned())));

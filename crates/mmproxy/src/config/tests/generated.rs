@@ -100,6 +100,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         verbosity,
         log_format: Some(LogFormat::Json),
         admin: Some(([127, 0, 0, 1], 9100).into()),
+        deny_state: Some("/var/lib/mmproxy/denied.txt".into()),
         control: Some("/run/mmproxy/control.sock".into()),
         jail: JailSpec {
             user: None,
