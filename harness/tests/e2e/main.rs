@@ -10,6 +10,7 @@ mod control;
 mod datagrams;
 mod demo;
 mod denied;
+mod deny;
 mod exits;
 mod eyes;
 mod ground;

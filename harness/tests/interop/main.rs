@@ -2,6 +2,7 @@
 //!
 //! All are Debian packages (`haproxy`, `openssh-server`, `fail2ban`); where one is missing its tests fail and say so.
 
+mod banned;
 mod fail2ban;
 mod haproxy;
 mod health_checks;
