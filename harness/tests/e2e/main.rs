@@ -23,6 +23,7 @@ mod lifetimes;
 mod limits;
 mod listening;
 mod load;
+mod managed;
 mod modes;
 mod modes_udp;
 mod namespaces;
