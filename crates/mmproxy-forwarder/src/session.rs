@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,11 +16,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::addr::{ClaimedSource, PeerAddr, TargetAddr};
 use crate::choice::ClientFrom;
+use crate::clients::ClientDenied;
 use crate::config::GatewayConfig;
 use crate::details::HeaderDetails;
 use crate::error::SessionError;
 use crate::health::{HealthCheckEnd, HealthChecks};
-use crate::live::{Killed, LiveSession, Order, SessionState, TcpState};
+use crate::live::{Ending, Killed, LiveSession, Order, SessionState, TcpState};
 use crate::netns::{Lifeline, NamespaceGone};
 use crate::observer::{
     Observer, SessionAnnounced, SessionDialing, SessionEstablished, SessionHalfClosed, SessionOpened,
@@ -91,7 +91,7 @@ impl Session {
                 config.last_words,
             ) => Ok(relayed?),
             // Behind the relay, which looks for orders.
-            killed = killed(&self.ledger) => Err(killed.into()),
+            error = closed(&self.ledger) => Err(error),
             silent = Silence::new(&self.ledger.traffic, &config.silence) => Err(silent.into()),
             () = gone => Err(NamespaceGone.into()),
         }
@@ -131,7 +131,7 @@ async fn connect(
 
     let dialed = match announced.client {
         Some(claimed) => {
-            let source = worker.authorise(claimed)?;
+            let source = ledger.seat.authorise(claimed)?;
             let target = config.targets.of_client(source, announced.destination)?;
             ledger.note_dialing(target);
             attended(ledger, dial::connect_spoofed(source, target, &config.dial)).await??
@@ -204,21 +204,21 @@ async fn answer(peer: Socket, target: TargetAddr, config: &GatewayConfig) -> Hea
 }
 
 /// Waits for `work`, and listens to orders meanwhile.
-async fn attended<T>(ledger: &Ledger, work: impl Future<Output = T>) -> Result<T, Killed> {
+async fn attended<T>(ledger: &Ledger, work: impl Future<Output = T>) -> Result<T, SessionError> {
     let mut work = pin!(work);
     poll_fn(|cx| {
         ledger.hear(None);
-        if ledger.killed.load(Ordering::Relaxed) {
-            return Poll::Ready(Err(Killed));
+        match ledger.closed() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => work.as_mut().poll(cx).map(Ok),
         }
-        work.as_mut().poll(cx).map(Ok)
     })
     .await
 }
 
-/// Returns when the operator has closed the session. Whoever polls it has listened to orders before.
-async fn killed(ledger: &Ledger) -> Killed {
-    poll_fn(|_| if ledger.killed.load(Ordering::Relaxed) { Poll::Ready(Killed) } else { Poll::Pending }).await
+/// Returns when the session was closed from outside. Whoever polls it has listened to orders before.
+async fn closed(ledger: &Ledger) -> SessionError {
+    poll_fn(|_| ledger.closed().map_or(Poll::Pending, Poll::Ready)).await
 }
 
 fn watch(peer: Fresh) -> Result<Socket, SessionError> {
@@ -238,8 +238,8 @@ struct Ledger {
     seat: Seat,
     known: Known,
     traffic: Traffic,
-    /// The operator has closed it.
-    killed: AtomicBool,
+    /// It was closed from outside.
+    ending: OnceLock<Ending>,
     told: bool,
 }
 
@@ -299,7 +299,7 @@ impl Known {
 impl Ledger {
     fn open(seat: Seat, accepted: &Accepted) -> Self {
         let known = Known {
-            id: seat.worker.gateway.places.next_id(),
+            id: seat.worker.gateway.gate.all.next_id(),
             peer: accepted.peer,
             reached: accepted.reached.map(Box::new),
             header: None,
@@ -314,7 +314,7 @@ impl Ledger {
             dial_time: Lap::default(),
         };
         let traffic = Traffic::new(Instant::now());
-        Self { seat, known, traffic, killed: AtomicBool::new(false), told: false }
+        Self { seat, known, traffic, ending: OnceLock::new(), told: false }
     }
 
     fn observer(&self) -> &dyn Observer {
@@ -389,13 +389,21 @@ impl Ledger {
                 Order::Tell(to) => {
                     to.send(self.live(sockets)).ok();
                 }
-                Order::End(which, to) => {
-                    if which.matches(self.known.id, self.known.claimed) {
-                        self.killed.store(true, Ordering::Relaxed);
+                Order::End(which, ending, to) => {
+                    if which.matches(self.known.id, self.known.claimed) && self.ending.set(ending).is_ok() {
                         to.send(self.known.id).ok();
                     }
                 }
             }
+        }
+    }
+
+    /// The end that was asked for from outside, if one was.
+    fn closed(&self) -> Option<SessionError> {
+        match (self.ending.get()?, self.known.claimed) {
+            (Ending::Denied, Some(client)) => Some(ClientDenied::Banned(client.ip()).into()),
+            // Only a client can be denied.
+            (Ending::Denied, None) | (Ending::Killed, _) => Some(Killed.into()),
         }
     }
 
@@ -472,12 +480,12 @@ impl Onlooker for Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        if self.told {
-            return;
+        if !self.told {
+            let reason = if std::thread::panicking() { CloseReason::Panicked } else { CloseReason::Drained };
+            // A second panic while the first one unwinds would abort the whole gateway.
+            catch_unwind(AssertUnwindSafe(|| self.tell_closed(reason, None))).ok();
         }
-        let reason = if std::thread::panicking() { CloseReason::Panicked } else { CloseReason::Drained };
-        // A second panic while the first one unwinds would abort the whole gateway.
-        catch_unwind(AssertUnwindSafe(|| self.tell_closed(reason, None))).ok();
+        self.seat.leave(self.known.peer, self.known.claimed);
     }
 }
 

@@ -117,12 +117,12 @@ fn nothing() -> String {
     "-".to_owned()
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::new(Exit::Software, error))
 }
 
 /// A reader that goes away (`| head`) is no reason to complain.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     writeln!(std::io::stdout(), "{text}").ok();
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mmproxy_forwarder::{Namespace, OwnAddresses};
 use tokio::task::JoinSet;
 
+use super::activated::Activated;
 use super::event::{Events, Generation};
 use super::ground::{Ground, Hold};
 use super::process::{Process, WorkerId};
@@ -44,12 +45,13 @@ impl Shift {
         spec: Spec,
         generation: Generation,
         former: &Sockets,
+        activated: &mut Activated,
         events: &Events,
         console: &mut Console,
     ) -> Result<Self, Failure> {
         let services = Services::prepare(spec, descriptors::limit()).await?;
         let groups = services.groups();
-        let sockets = Sockets::bind(&services, former).await?;
+        let sockets = Sockets::bind(&services, former, activated).await?;
         let global = &services.global;
         let watched = global.admin.is_some() || global.control.is_some();
         let hold = Hold { generation, drain: global.drain, events, watched };
