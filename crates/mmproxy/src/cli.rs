@@ -36,7 +36,7 @@ pub(crate) use values::{
 /// Listens for connections that begin with a PROXY protocol header (v1 or v2), connects to the target from the
 /// client's own address, and relays the bytes. Without a command it runs the gateway.
 #[derive(Debug, Parser)]
-#[command(name = "mmproxy", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(name = "mmproxy", version, long_version = LONG_VERSION, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = EXAMPLES, after_long_help = EXIT_STATUS)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -89,6 +89,19 @@ pub(crate) enum Command {
     #[command(hide = true)]
     JailProbe(Box<JailProbeArgs>),
 }
+
+/// `-V` says the version alone.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit ",
+    env!("MMPROXY_COMMIT"),
+    "\ntarget ",
+    env!("MMPROXY_TARGET"),
+    ", ",
+    env!("MMPROXY_PROFILE"),
+    "\nfeatures: ",
+    env!("MMPROXY_FEATURES"),
+);
 
 const EXAMPLES: &str = "\
 Examples:
