@@ -39,6 +39,7 @@ impl Gateway {
             observer: Arc::new(observer),
             own,
             stale: Mutex::new(RateLimited::per_minute()),
+            scarce: Mutex::new(RateLimited::per_minute()),
             places: Places::new(config.max_sessions),
             config,
         };
@@ -190,12 +191,18 @@ pub(crate) struct Shared {
     /// As of the start; each worker keeps it current for itself.
     pub(crate) own: OwnCache,
     stale: Mutex<RateLimited>,
+    scarce: Mutex<RateLimited>,
 }
 
 impl Shared {
     /// Whether stale addresses should be told now, and how often they were not.
     pub(crate) fn stale_admitted(&self) -> Option<u64> {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
+    }
+
+    /// Whether it should be told now that pipes are scarce, and how often it was not.
+    pub(crate) fn scarce_admitted(&self) -> Option<u64> {
+        self.scarce.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
     }
 }
 

@@ -73,8 +73,8 @@ pub use error::{AdmissionRefused, Blame, NoTarget, ServeError, SessionError};
 pub use gateway::{Drained, Gateway, Shutdown};
 pub use netns::{EnterError, Namespace, NamespaceGone, TargetNamespace};
 pub use observer::{
-    AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, SessionEstablished, SessionOpened,
-    Unobserved,
+    AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, PipesScarce, SessionEstablished,
+    SessionOpened, Unobserved,
 };
 pub use own::OwnAddresses;
 pub use policy::{SourceClass, SourceClassUnknown, SourcePolicy, SourceRefused};

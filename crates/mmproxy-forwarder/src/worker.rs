@@ -14,9 +14,9 @@ use tokio::task::AbortHandle;
 use crate::addr::{ClaimedSource, PeerAddr, SpoofSource};
 use crate::error::{AdmissionRefused, SessionError};
 use crate::gateway::Shared;
-use crate::observer::OwnAddressesStale;
+use crate::observer::{OwnAddressesStale, PipesScarce};
 use crate::own::{OwnAddresses, OwnCache};
-use crate::tcp::pipe::Pipes;
+use crate::tcp::pipe::{Pipes, Scarcity};
 
 /// What the sessions of one listener share.
 ///
@@ -36,7 +36,12 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(gateway: Arc<Shared>, address: SocketAddr) -> Arc<Self> {
         let own = gateway.own.fork();
-        let pipes = Pipes::new(gateway.config.relay);
+        let told = Arc::clone(&gateway);
+        let pipes = Pipes::new(gateway.config.relay, move |Scarcity { error, wanted, got }| {
+            if let Some(held_back) = told.scarce_admitted() {
+                told.observer.pipes_scarce(&PipesScarce { listener: address, error, wanted, got, held_back });
+            }
+        });
         Arc::new(Self { gateway, address, pipes, own, sessions: Mutex::default(), empty: Notify::new() })
     }
 

@@ -284,8 +284,10 @@ mod tests {
         let traffic = Traffic::default();
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
         let mut relay = Relay::new(Socket::new(peer), Socket::new(target), upload);
-        let error =
-            relay.run(&traffic, &Pipes::new(RelayOptions::new()), Duration::from_secs(1)).await.unwrap_err();
+        let error = relay
+            .run(&traffic, &Pipes::new(RelayOptions::new(), |_| {}), Duration::from_secs(1))
+            .await
+            .unwrap_err();
         assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
         assert_eq!((traffic.up(), traffic.down()), (0, 21));
 

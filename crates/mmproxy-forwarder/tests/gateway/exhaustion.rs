@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use mmproxy_forwarder::{
-    AcceptPaused, CloseReason, Observer, RelayOptions, SessionOpened, SessionReport, SpliceUse,
+    AcceptPaused, CloseReason, Observer, PipesScarce, RelayOptions, SessionOpened, SessionReport, SpliceUse,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -99,7 +99,7 @@ fn cpu_time() -> Duration {
 
 /// The user's pipes hold as much as `fs.pipe-user-pages-soft` allows, and the process is not exempt from it.
 #[test]
-fn without_room_for_pipes_bulk_arrives_all_the_same() {
+fn without_room_for_pipes_bulk_arrives_all_the_same_and_it_is_told_once() {
     const CHILD: &str = "MMPROXY_TEST_NO_PIPES";
     if std::env::var_os(CHILD).is_some() {
         return bulk_without_room_for_pipes();
@@ -111,7 +111,7 @@ fn without_room_for_pipes_bulk_arrives_all_the_same() {
     };
     run_alone(
         command,
-        "exhaustion::without_room_for_pipes_bulk_arrives_all_the_same",
+        "exhaustion::without_room_for_pipes_bulk_arrives_all_the_same_and_it_is_told_once",
         CHILD,
         "with a limit on pipes",
     );
@@ -149,9 +149,38 @@ fn bulk_without_room_for_pipes() {
     for splice in [SpliceUse::Adaptive, SpliceUse::Always] {
         bulk(&Rig::with(|config| config.relay(RelayOptions::new().splice(splice))));
     }
-    // And when there is room again.
-    let rig = Rig::start();
+    // And when there is room again, which needs no telling.
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config("127.0.0.0/8", &target).relay(RelayOptions::new().splice(SpliceUse::Always));
+    let (sender, scarce) = mpsc::channel();
+    let rig = Rig::serving(target, config, "127.0.0.1:0", |inner| Scarcity { inner, scarce: sender });
+    bulk(&rig);
     bulk(&rig);
     drop(held);
     bulk(&rig);
+    rig.stop().0.unwrap();
+    let told: Vec<_> = scarce.iter().collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let (error, wanted, got) = told[0];
+    assert_eq!((error, wanted), (Some(nix::libc::EPERM), 1 << 20));
+    assert!(got.is_some_and(|got| got < wanted), "{got:?}");
+}
+
+struct Scarcity {
+    inner: Recorder,
+    scarce: mpsc::Sender<(Option<i32>, usize, Option<usize>)>,
+}
+
+impl Observer for Scarcity {
+    fn session_opened(&self, opened: &SessionOpened) {
+        self.inner.session_opened(opened);
+    }
+
+    fn session_closed(&self, report: &SessionReport) {
+        self.inner.session_closed(report);
+    }
+
+    fn pipes_scarce(&self, scarce: &PipesScarce<'_>) {
+        self.scarce.send((scarce.error.raw_os_error(), scarce.wanted, scarce.got)).ok();
+    }
 }
