@@ -53,6 +53,7 @@ mod report;
 mod session;
 mod sys;
 mod tcp;
+mod tick;
 mod udp;
 mod worker;
 

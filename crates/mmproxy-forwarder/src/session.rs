@@ -61,8 +61,8 @@ async fn open(seat: Seat, accepted: Accepted) -> Option<Box<Session>> {
 impl Session {
     /// Relays until both sides have ended. Returning early, or being dropped, resets both.
     async fn relay(&mut self) -> Result<(), SessionError> {
-        let worker = &self.ledger.seat.worker;
-        let config = &worker.gateway.config;
+        let seat = &self.ledger.seat;
+        let config = &seat.worker.gateway.config;
         let mut outlived = self.lifeline.take().map(|lifeline| Box::pin(outlived(lifeline, config.drain)));
         let gone = async {
             match &mut outlived {
@@ -72,8 +72,8 @@ impl Session {
         };
         tokio::select! {
             biased;
-            relayed = self.relay.run(&self.ledger.traffic, &worker.pipes, config.last_words) => Ok(relayed?),
-            silent = Silence::new(&self.ledger.traffic, &config.silence) => Err(silent.into()),
+            relayed = self.relay.run(&self.ledger.traffic, seat) => Ok(relayed?),
+            silent = Silence::new(&self.ledger.traffic, &config.silence, seat) => Err(silent.into()),
             () = gone => Err(NamespaceGone.into()),
         }
     }
@@ -115,12 +115,12 @@ async fn connect(
             let source = worker.authorise(claimed)?;
             let target = config.targets.of_client(source, announced.destination)?;
             ledger.known.target = Some(target);
-            dial::connect_spoofed(source, target, &config.dial).await?
+            dial::spoofed(source, target, &config.dial).await?
         }
         None => {
             let target = config.targets.of_balancer(ledger.known.peer)?;
             ledger.known.target = Some(target);
-            dial::connect_plain(target, &config.dial).await?
+            dial::plain(target, &config.dial).await?
         }
     };
     ledger.note_dialed(&dialed);
@@ -337,6 +337,6 @@ mod tests {
             size = (size_of_val(&session), size_of::<Session>());
             session
         });
-        assert!(size.0 <= 320 && size.1 <= 464, "{size:?} bytes");
+        assert!(size.0 <= 320 && size.1 <= 448, "{size:?} bytes");
     }
 }

@@ -17,6 +17,11 @@ use crate::gateway::Shared;
 use crate::observer::{OwnAddressesStale, PipesScarce};
 use crate::own::{OwnAddresses, OwnCache};
 use crate::tcp::pipe::{Pipes, Scarcity};
+use crate::tick::{Beat, Ticker};
+#[cfg(test)]
+use crate::{
+    addr::Targets, allowlist::AllowList, config::GatewayConfig, gateway::Gateway, observer::Unobserved,
+};
 
 /// What the sessions of one listener share.
 ///
@@ -27,6 +32,7 @@ pub(crate) struct Worker {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     pub(crate) pipes: Arc<Pipes>,
+    ticker: Arc<Ticker>,
     own: OwnCache,
     sessions: Mutex<Slab<Option<AbortHandle>>>,
     /// Hears of the last session.
@@ -42,7 +48,15 @@ impl Worker {
                 told.observer.pipes_scarce(&PipesScarce { listener: address, error, wanted, got, held_back });
             }
         });
-        Arc::new(Self { gateway, address, pipes, own, sessions: Mutex::default(), empty: Notify::new() })
+        Arc::new(Self {
+            gateway,
+            address,
+            pipes,
+            ticker: Ticker::new(),
+            own,
+            sessions: Mutex::default(),
+            empty: Notify::new(),
+        })
     }
 
     /// Starts a session; it counts as one until its [`Seat`] is dropped.
@@ -120,6 +134,11 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    /// A beat of its worker's.
+    pub(crate) fn beat(&self) -> Beat<'_> {
+        Beat::new(&self.worker.ticker, self.key)
+    }
+
     /// Whether `peer` may speak PROXY, and whether there is room: asked before one byte of it is read.
     pub(crate) fn admit(&mut self, peer: PeerAddr) -> Result<(), AdmissionRefused> {
         let gateway = &self.worker.gateway;
@@ -140,13 +159,27 @@ impl Drop for Seat {
         if self.admitted {
             self.worker.gateway.places.leave();
         }
+        self.beat().forget();
         let mut sessions = self.worker.lock();
         sessions.remove(self.key as usize);
         if sessions.is_empty() {
             // The memory of a crowd is not kept for those who come later.
             *sessions = Slab::new();
             drop(sessions);
+            self.worker.ticker.forget_all();
             self.worker.empty.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+impl Seat {
+    /// The only one of a worker of its own.
+    pub(crate) fn alone() -> Self {
+        let targets = Targets::new(Some("127.0.0.1:22".parse().expect("valid")), None).expect("valid");
+        let gateway = Gateway::new(GatewayConfig::new(AllowList::new(), targets), Unobserved).expect("valid");
+        let worker = Worker::new(gateway.shared(), ([127, 0, 0, 1], 2222).into());
+        worker.lock().insert(None);
+        Self { worker, key: 0, admitted: false }
     }
 }

@@ -4,22 +4,21 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::errno;
 use crate::report::CloseReason;
 use crate::tcp::direction::{Broken, Direction, Moved, Way};
 use crate::tcp::last_words;
-use crate::tcp::pipe::Pipes;
-use crate::tcp::socket::Socket;
+use crate::tcp::socket::{Socket, Watched, keep_alive};
+use crate::tick::Asked;
+use crate::worker::Seat;
 
 /// Bytes delivered so far, readable while the session lives.
 #[derive(Debug, Default)]
@@ -73,14 +72,9 @@ impl Relay {
     /// Relays everything either side sends until both have ended; [`finish`](Self::finish) is what is left to do then.
     ///
     /// The end of one side is carried over to the other at once and its answers still come back. When one side
-    /// breaks, what it had sent before is delivered as far as the other side takes it within `last_words`; dropping
-    /// the relay then resets both.
-    pub(crate) async fn run(
-        &mut self,
-        traffic: &Traffic,
-        pipes: &Arc<Pipes>,
-        last_words: Duration,
-    ) -> Result<(), RelayError> {
+    /// breaks, what it had sent before is delivered as far as the other side takes it within the time that the
+    /// configuration gives last words; dropping the relay then resets both.
+    pub(crate) async fn run(&mut self, traffic: &Traffic, seat: &Seat) -> Result<(), RelayError> {
         let Self { peer, target, up, down } = self;
         let mut both = Both {
             peer,
@@ -88,7 +82,8 @@ impl Relay {
             up,
             down,
             traffic,
-            pipes,
+            seat,
+            probes: Probes::Unasked,
             peer_watch: Watch::default(),
             target_watch: Watch::default(),
         };
@@ -106,6 +101,7 @@ impl Relay {
                 last_words::arrived(way.to).await;
             }
         };
+        let last_words = seat.worker.gateway.config.last_words;
         // On the heap: most sessions end otherwise.
         Box::pin(async {
             tokio::select! {
@@ -128,12 +124,13 @@ impl Relay {
 
 /// Both directions while they are polled.
 struct Both<'a> {
-    peer: &'a TcpStream,
-    target: &'a TcpStream,
+    peer: &'a Watched,
+    target: &'a Watched,
     up: &'a mut Direction,
     down: &'a mut Direction,
     traffic: &'a Traffic,
-    pipes: &'a Arc<Pipes>,
+    seat: &'a Seat,
+    probes: Probes,
     peer_watch: Watch<'a>,
     target_watch: Watch<'a>,
 }
@@ -156,16 +153,41 @@ impl<'a> Both<'a> {
         if let Poll::Ready(error) = self.target_watch.poll(self.down.is_deaf(), self.target, cx) {
             return Poll::Ready(Err(RelayError { side: Side::Target, error }));
         }
+        self.ask_for_probes(cx);
         Poll::Pending
     }
 
-    const fn upward(&self) -> Way<'a> {
-        Way { from: self.peer, to: self.target, moved: &self.traffic.up, pipes: self.pipes }
+    fn ask_for_probes(&mut self, cx: &Context<'_>) {
+        match self.probes {
+            Probes::Unasked => self.probes = Probes::Due(self.seat.beat().ask(cx.waker())),
+            Probes::Due(asked) if self.seat.beat().has_come(asked) => {
+                self.probes = Probes::Sent;
+                for side in [self.peer, self.target] {
+                    if let Some(keepalive) = self.seat.worker.gateway.config.dial.keepalive {
+                        // It cannot fail on a TCP socket; if it did, the session would still be one worth having.
+                        keep_alive(&SockRef::from(side), keepalive).ok();
+                    }
+                }
+            }
+            Probes::Due(_) | Probes::Sent => {}
+        }
     }
 
-    const fn downward(&self) -> Way<'a> {
-        Way { from: self.target, to: self.peer, moved: &self.traffic.down, pipes: self.pipes }
+    fn upward(&self) -> Way<'a> {
+        Way { from: self.peer, to: self.target, moved: &self.traffic.up, pipes: &self.seat.worker.pipes }
     }
+
+    fn downward(&self) -> Way<'a> {
+        Way { from: self.target, to: self.peer, moved: &self.traffic.down, pipes: &self.seat.worker.pipes }
+    }
+}
+
+/// Whether the kernel was asked for probes, which notice a vanished host. It is once the session has lived for a moment:
+/// one that has ended by then has no use for what takes eight system calls and two timers.
+enum Probes {
+    Unasked,
+    Due(Asked),
+    Sent,
 }
 
 /// Hears of a failure while nobody reads from the connection.
@@ -173,7 +195,7 @@ impl<'a> Both<'a> {
 struct Watch<'a>(Option<Pin<Box<dyn Future<Output = io::Error> + Send + 'a>>>);
 
 impl<'a> Watch<'a> {
-    fn poll(&mut self, deaf: bool, stream: &'a TcpStream, cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn poll(&mut self, deaf: bool, stream: &'a Watched, cx: &mut Context<'_>) -> Poll<io::Error> {
         if !deaf {
             self.0 = None;
             return Poll::Pending;
@@ -186,11 +208,11 @@ impl<'a> Watch<'a> {
 ///
 /// Reading and writing notice a reset only when there is a reason to do either: not while the other side is too
 /// slow, and not behind a FIN, after which reads say "end" for ever (the kernel's SOCK_DONE comes first).
-async fn failure(stream: &TcpStream) -> io::Error {
+async fn failure(stream: &Watched) -> io::Error {
     if let Err(error) = stream.ready(Interest::ERROR).await {
         return error;
     }
-    match stream.take_error() {
+    match stream.get_ref().take_error() {
         Ok(Some(error)) | Err(error) => error,
         // A read or a write took the error just now.
         Ok(None) => io::Error::from_raw_os_error(nix::libc::ECONNRESET),
@@ -256,19 +278,20 @@ impl fmt::Display for Side {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RelayOptions;
+    use crate::sys::watch;
     use nix::libc;
     use socket2::SockRef;
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream as StdStream};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
 
     /// A connection: the gateway's end, and the far one.
-    fn connection() -> (TcpStream, StdStream) {
+    fn connection() -> (Watched, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let far = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let near = listener.accept().unwrap().0;
         near.set_nonblocking(true).unwrap();
-        (TcpStream::from_std(near).unwrap(), far)
+        (watch::connection(near).unwrap(), far)
     }
 
     #[tokio::test]
@@ -280,14 +303,11 @@ mod tests {
         drop(server);
 
         // From here on the way up is tried first, and fails.
-        target.writable().await.unwrap();
+        drop(target.writable().await.unwrap());
         let traffic = Traffic::default();
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
         let mut relay = Relay::new(Socket::new(peer), Socket::new(target), upload);
-        let error = relay
-            .run(&traffic, &Pipes::new(RelayOptions::new(), |_| {}), Duration::from_secs(1))
-            .await
-            .unwrap_err();
+        let error = relay.run(&traffic, &Seat::alone()).await.unwrap_err();
         assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
         assert_eq!((traffic.up(), traffic.down()), (0, 21));
 
