@@ -20,7 +20,7 @@ use crate::report::{CloseReason, OPENING_LEN, SessionId, SessionReport};
 use crate::tcp::accept::Accepted;
 use crate::tcp::dial::{self, ClientPort};
 use crate::tcp::header::{self, Announcement, Glance, HeaderReadError};
-use crate::tcp::relay::{Relay, Traffic};
+use crate::tcp::relay::Relay;
 use crate::tcp::socket::{Fresh, Socket};
 use crate::tcp::timeouts::Silence;
 use crate::worker::{Seat, Worker};
@@ -72,8 +72,8 @@ impl Session {
         };
         tokio::select! {
             biased;
-            relayed = self.relay.run(&self.ledger.traffic, seat) => Ok(relayed?),
-            silent = Silence::new(&self.ledger.traffic, &config.silence, seat) => Err(silent.into()),
+            relayed = self.relay.run(seat) => Ok(relayed?),
+            silent = Silence::new(&config.silence, seat) => Err(silent.into()),
             () = gone => Err(NamespaceGone.into()),
         }
     }
@@ -176,7 +176,6 @@ struct Ledger {
     seat: Seat,
     opened: Instant,
     known: Known,
-    traffic: Traffic,
     told: bool,
 }
 
@@ -232,7 +231,7 @@ impl Ledger {
             header_time: None,
             dial_time: None,
         };
-        Self { seat, opened: Instant::now(), known, traffic: Traffic::default(), told: false }
+        Self { seat, opened: Instant::now(), known, told: false }
     }
 
     fn observer(&self) -> &dyn Observer {
@@ -289,8 +288,8 @@ impl Ledger {
             bound: known.bound(),
             client_port: known.client_port,
             target: known.target,
-            bytes_up: self.traffic.up(),
-            bytes_down: self.traffic.down(),
+            bytes_up: self.seat.traffic.up(),
+            bytes_down: self.seat.traffic.down(),
             header_time: known.header_time,
             dial_time: known.dial_time,
             total_time: self.opened.elapsed(),
@@ -337,6 +336,6 @@ mod tests {
             size = (size_of_val(&session), size_of::<Session>());
             session
         });
-        assert!(size.0 <= 320 && size.1 <= 448, "{size:?} bytes");
+        assert!(size.0 <= 288 && size.1 <= 448, "{size:?} bytes");
     }
 }

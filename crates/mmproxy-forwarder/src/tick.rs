@@ -20,9 +20,8 @@ pub(crate) struct Ticker {
 
 #[derive(Default)]
 struct State {
-    /// By the session's key.
+    /// Of those who asked since the last beat, by the session's key; most of the time empty, and without memory then.
     wakers: Vec<Option<Waker>>,
-    asked: Vec<u32>,
     running: bool,
 }
 
@@ -35,12 +34,6 @@ impl Ticker {
         Arc::new(Self { passed: AtomicU32::new(0), state: Mutex::default() })
     }
 
-    /// Nobody at all is there any more.
-    pub(crate) fn forget_all(&self) {
-        let mut state = self.lock();
-        (state.wakers, state.asked) = (Vec::new(), Vec::new());
-    }
-
     fn ask(self: &Arc<Self>, key: u32, waker: &Waker) -> Asked {
         let mut state = self.lock();
         let place = key as usize;
@@ -48,7 +41,6 @@ impl Ticker {
             state.wakers.resize(place + 1, None);
         }
         state.wakers[place] = Some(waker.clone());
-        state.asked.push(key);
         if !state.running {
             state.running = true;
             drop(tokio::spawn(run(Arc::downgrade(self))));
@@ -61,15 +53,11 @@ impl Ticker {
         let mut state = self.lock();
         // Under the lock, which whoever asks holds: no beat is missed.
         self.passed.store(self.passed.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        let asked = take(&mut state.asked);
-        let wakers = &mut state.wakers;
-        // Who asked may have gone, and the key may be another's, who is woken for nothing then.
-        let woken: Vec<_> =
-            asked.iter().filter_map(|key| wakers.get_mut(*key as usize).and_then(Option::take)).collect();
-        state.running = !asked.is_empty();
-        let running = state.running;
+        let wakers = take(&mut state.wakers);
+        let running = !wakers.is_empty();
+        state.running = running;
         drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        wakers.into_iter().flatten().for_each(Waker::wake);
         running
     }
 
@@ -162,8 +150,6 @@ mod tests {
         let beat = Beat::new(&ticker, 3);
         assert!(timeout(TICK / 4, next(beat)).await.is_err());
         beat.forget();
-        timeout(2 * TICK, next(beat)).await.expect("a beat");
-        ticker.forget_all();
         timeout(2 * TICK, next(beat)).await.expect("a beat");
     }
 }

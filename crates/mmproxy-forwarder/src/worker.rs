@@ -17,6 +17,7 @@ use crate::gateway::Shared;
 use crate::observer::{OwnAddressesStale, PipesScarce};
 use crate::own::{OwnAddresses, OwnCache};
 use crate::tcp::pipe::{Pipes, Scarcity};
+use crate::tcp::relay::Traffic;
 use crate::tick::{Beat, Ticker};
 #[cfg(test)]
 use crate::{
@@ -67,7 +68,8 @@ impl Worker {
         let key = self.lock().insert(None);
         // Small, because every session has one; there are not as many descriptors as it has values.
         let number = u32::try_from(key).expect("fewer sessions than descriptors");
-        let seat = Seat { worker: Arc::clone(self), key: number, admitted: false };
+        let seat =
+            Seat { worker: Arc::clone(self), key: number, admitted: false, traffic: Traffic::default() };
         let task = tokio::spawn(session(seat)).abort_handle();
         // On a runtime with several threads it may have ended already. Its key is not another session's: only this
         // method, called by one task, gives keys.
@@ -131,6 +133,8 @@ pub(crate) struct Seat {
     pub(crate) worker: Arc<Worker>,
     key: u32,
     admitted: bool,
+    /// What its session has delivered.
+    pub(crate) traffic: Traffic,
 }
 
 impl Seat {
@@ -166,7 +170,6 @@ impl Drop for Seat {
             // The memory of a crowd is not kept for those who come later.
             *sessions = Slab::new();
             drop(sessions);
-            self.worker.ticker.forget_all();
             self.worker.empty.notify_one();
         }
     }
@@ -180,6 +183,6 @@ impl Seat {
         let gateway = Gateway::new(GatewayConfig::new(AllowList::new(), targets), Unobserved).expect("valid");
         let worker = Worker::new(gateway.shared(), ([127, 0, 0, 1], 2222).into());
         worker.lock().insert(None);
-        Self { worker, key: 0, admitted: false }
+        Self { worker, key: 0, admitted: false, traffic: Traffic::default() }
     }
 }

@@ -74,14 +74,13 @@ impl Relay {
     /// The end of one side is carried over to the other at once and its answers still come back. When one side
     /// breaks, what it had sent before is delivered as far as the other side takes it within the time that the
     /// configuration gives last words; dropping the relay then resets both.
-    pub(crate) async fn run(&mut self, traffic: &Traffic, seat: &Seat) -> Result<(), RelayError> {
+    pub(crate) async fn run(&mut self, seat: &Seat) -> Result<(), RelayError> {
         let Self { peer, target, up, down } = self;
         let mut both = Both {
             peer,
             target,
             up,
             down,
-            traffic,
             seat,
             probes: Probes::Unasked,
             peer_watch: Watch::default(),
@@ -128,7 +127,6 @@ struct Both<'a> {
     target: &'a Watched,
     up: &'a mut Direction,
     down: &'a mut Direction,
-    traffic: &'a Traffic,
     seat: &'a Seat,
     probes: Probes,
     peer_watch: Watch<'a>,
@@ -145,7 +143,7 @@ impl<'a> Both<'a> {
             return Poll::Ready(Ok(()));
         }
         if one.is_ready() || other.is_ready() {
-            self.traffic.note_half_closed();
+            self.seat.traffic.note_half_closed();
         }
         if let Poll::Ready(error) = self.peer_watch.poll(self.up.is_deaf(), self.peer, cx) {
             return Poll::Ready(Err(RelayError { side: Side::Peer, error }));
@@ -174,11 +172,16 @@ impl<'a> Both<'a> {
     }
 
     fn upward(&self) -> Way<'a> {
-        Way { from: self.peer, to: self.target, moved: &self.traffic.up, pipes: &self.seat.worker.pipes }
+        Way { from: self.peer, to: self.target, moved: &self.seat.traffic.up, pipes: &self.seat.worker.pipes }
     }
 
     fn downward(&self) -> Way<'a> {
-        Way { from: self.target, to: self.peer, moved: &self.traffic.down, pipes: &self.seat.worker.pipes }
+        Way {
+            from: self.target,
+            to: self.peer,
+            moved: &self.seat.traffic.down,
+            pipes: &self.seat.worker.pipes,
+        }
     }
 }
 
@@ -192,7 +195,10 @@ enum Probes {
 
 /// Hears of a failure while nobody reads from the connection.
 #[derive(Default)]
-struct Watch<'a>(Option<Pin<Box<dyn Future<Output = io::Error> + Send + 'a>>>);
+struct Watch<'a>(Option<Box<Failure<'a>>>);
+
+/// In a second box: it is rare, and there is room for two of them in every session.
+type Failure<'a> = Pin<Box<dyn Future<Output = io::Error> + Send + 'a>>;
 
 impl<'a> Watch<'a> {
     fn poll(&mut self, deaf: bool, stream: &'a Watched, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -200,7 +206,7 @@ impl<'a> Watch<'a> {
             self.0 = None;
             return Poll::Pending;
         }
-        self.0.get_or_insert_with(|| Box::pin(failure(stream))).as_mut().poll(cx)
+        self.0.get_or_insert_with(|| Box::new(Box::pin(failure(stream)))).as_mut().as_mut().poll(cx)
     }
 }
 
@@ -304,12 +310,12 @@ mod tests {
 
         // From here on the way up is tried first, and fails.
         drop(target.writable().await.unwrap());
-        let traffic = Traffic::default();
+        let seat = Seat::alone();
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
         let mut relay = Relay::new(Socket::new(peer), Socket::new(target), upload);
-        let error = relay.run(&traffic, &Seat::alone()).await.unwrap_err();
+        let error = relay.run(&seat).await.unwrap_err();
         assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
-        assert_eq!((traffic.up(), traffic.down()), (0, 21));
+        assert_eq!((seat.traffic.up(), seat.traffic.down()), (0, 21));
 
         let mut answer = [0; 21];
         client.read_exact(&mut answer).unwrap();

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::report::CloseReason;
-use crate::tcp::relay::Traffic;
 use crate::tick::{Asked, TICK};
 use crate::worker::Seat;
 
@@ -57,7 +56,6 @@ impl SilenceLimits {
 /// Without a limit that holds it is one comparison and no timer; with one, a timer that is set anew only when it
 /// fires, and not for each byte; and a session that ends within a tick never has one, unless the limit is that short.
 pub(crate) struct Silence<'a> {
-    traffic: &'a Traffic,
     limits: &'a SilenceLimits,
     seat: &'a Seat,
     /// Most sessions never need one.
@@ -82,8 +80,8 @@ struct Seen {
 }
 
 impl<'a> Silence<'a> {
-    pub(crate) const fn new(traffic: &'a Traffic, limits: &'a SilenceLimits, seat: &'a Seat) -> Self {
-        Self { traffic, limits, seat, timer: None }
+    pub(crate) const fn new(limits: &'a SilenceLimits, seat: &'a Seat) -> Self {
+        Self { limits, seat, timer: None }
     }
 }
 
@@ -91,9 +89,9 @@ impl Future for Silence<'_> {
     type Output = Silent;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Silent> {
-        let half_closed = self.traffic.half_closed();
+        let half_closed = self.seat.traffic.half_closed();
         let Some((limit, silent)) = self.limits.now(half_closed) else { return Poll::Pending };
-        let seen = Seen { bytes: self.traffic.up().wrapping_add(self.traffic.down()), half_closed };
+        let seen = Seen { bytes: self.seat.traffic.up().wrapping_add(self.seat.traffic.down()), half_closed };
         let beat = self.seat.beat();
         let timer = self.timer.get_or_insert_with(|| Box::new(Timer::new(seen, beat.ask(context.waker()))));
         timer.look(seen, limit);
@@ -160,7 +158,7 @@ mod tests {
 
     /// Plays a relay that moves a byte at each of `moves`, and ends one side at `ends`; when does it end, and why?
     async fn session(limits: SilenceLimits, moves: &[u64], ends: Option<u64>) -> Option<(Duration, Silent)> {
-        let (traffic, seat) = (Traffic::default(), Seat::alone());
+        let seat = Seat::alone();
         let start = Instant::now();
         let mut moments: Vec<_> = moves.iter().map(|second| (*second, false)).collect();
         moments.extend(ends.map(|second| (second, true)));
@@ -169,9 +167,9 @@ mod tests {
             for (second, end) in moments {
                 sleep(start + Duration::from_secs(second) - Instant::now()).await;
                 if end {
-                    traffic.note_half_closed();
+                    seat.traffic.note_half_closed();
                 } else {
-                    traffic.note_up(1);
+                    seat.traffic.note_up(1);
                 }
             }
             std::future::pending::<()>().await;
@@ -180,7 +178,7 @@ mod tests {
             tokio::select! {
                 biased;
                 () = relay => unreachable!("it never ends"),
-                silent = Silence::new(&traffic, &limits, &seat) => silent,
+                silent = Silence::new(&limits, &seat) => silent,
             }
         };
         let silent = timeout(1000 * MINUTE, silent).await.ok()?;
@@ -229,12 +227,12 @@ mod tests {
     #[test]
     fn a_session_without_limits_that_hold_has_no_timer() {
         let limits = SilenceLimits { idle: None, half_closed: Some(MINUTE) };
-        let (traffic, seat) = (Traffic::default(), Seat::alone());
-        let mut silence = Silence::new(&traffic, &limits, &seat);
+        let seat = Seat::alone();
+        let mut silence = Silence::new(&limits, &seat);
         let mut context = Context::from_waker(std::task::Waker::noop());
         // No runtime: a timer would panic.
         assert!(Pin::new(&mut silence).poll(&mut context).is_pending());
         assert!(silence.timer.is_none());
-        assert!(size_of::<Silence<'_>>() <= 4 * size_of::<usize>());
+        assert!(size_of::<Silence<'_>>() <= 3 * size_of::<usize>());
     }
 }
