@@ -44,6 +44,10 @@ docker:
 demo:
     ci/demo.sh
 
+# The systemd units, and what they leave the service.
+systemd:
+    ci/systemd.sh
+
 # How fast, beside the peers: writes docs/benchmarks/DATE; `just bench --quick` for two minutes, `--help` for more.
 bench *args:
     ci/bench.sh {{args}}
@@ -55,6 +59,14 @@ bench-peers:
 # The right clients and every byte, under load.
 bench-smoke *args:
     ci/bench-smoke.sh {{args}}
+
+# Dashboard and alerts against the program's metrics.
+dashboards:
+    ci/dashboards.sh
+
+# The status page in a browser; `--picture` draws docs/status-page.png anew.
+status-page *args:
+    ci/status-page.sh {{args}}
 
 # Runnable blocks of the documents.
 readme *files:

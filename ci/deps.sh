@@ -49,8 +49,14 @@ PROGRAMS=(
     'nft nftables'              # packet loss and drops in test namespaces
     'ps procps'                 # ci/left-behind.sh
     'unshare util-linux'        # ci/readme.sh runs the README's blocks in a namespace
+    'promtool prometheus'       # ci/dashboards.sh, ci/status-page.sh; its service is not started
+    'chromium chromium'         # ci/status-page.sh: the page as a browser shows it
+    'python3 python3'           # the same: a target, and a look at pixels
+    'openssl openssl'           # the same: the hash of the style sheet
     'runuser util-linux'        # the demo as an ordinary user
     'setpriv util-linux'        # tests without a capability
+    '/usr/lib/python3/dist-packages/jsonschema python3-jsonschema' # the schema of configuration files
+    'systemd-analyze systemd'   # ci/systemd.sh; nothing is started
     'shellcheck shellcheck'     # ci/scripts.sh
 )
 
@@ -125,6 +131,7 @@ if [ "${#packages[@]}" -gt 0 ]; then
             case "$package" in
                 haproxy) keep_disabled_at_boot haproxy.service ;;
                 nginx) keep_disabled_at_boot nginx.service ;;
+                prometheus) keep_disabled_at_boot prometheus.service ;;
                 openssh-server) keep_disabled_at_boot ssh.service ssh.socket ;;
             esac
         done

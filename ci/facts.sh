@@ -6,10 +6,12 @@
 #
 #   <!-- checked: flags of mmproxy probe -->     first column: the flags that --help prints
 #   <!-- checked: commands -->                   first column: the subcommands that --help prints
+#   <!-- checked: commands of mmproxy config -->  the same for `mmproxy config`
 #   <!-- checked: close reasons -->              first column: the labels of CloseReason
 #   <!-- checked: drop reasons -->               first column: the labels of DropReason
 #   <!-- checked: flow ends -->                  first column: the labels of FlowEnd
 #   <!-- checked: exit statuses -->              first column: the values of Exit
+#   <!-- checked: system calls … -->             first column: those on the lists of a worker's filter
 #   <!-- checked: messages -->                   first column: text of the sources; `…` stands for what varies.
 #                                                All warnings and all `[!]` lines of the program must be there
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -71,6 +73,9 @@ documented_flags() {
 
 same 'flags of mmproxy' "$(documented_flags mmproxy)" "$(flags_of mmproxy)"
 same 'commands' "$(cells commands | grep -oE '`(mmproxy )?[a-z]+' | sed -E 's/`(mmproxy )?//' | sort -u)" "$(commands)"
+same 'commands of mmproxy config' \
+    "$(cells 'commands of mmproxy config' | grep -oE '`mmproxy config [a-z-]+' | sed 's/.* //' | sort -u)" \
+    "$("$mmproxy" config --help | sed -nE '/^Commands:/,/^$/ s/^  ([a-z-]+).*/\1/p' | grep -vx help | sort -u)"
 for command in $(commands); do
     flags=$(flags_of "mmproxy $command" || true)
     [ -z "$flags" ] || same "flags of mmproxy $command" "$(documented_flags "mmproxy $command")" "$flags"
@@ -89,6 +94,21 @@ same_labels() {
 same_labels 'close reasons' report.rs
 same_labels 'drop reasons' udp/drops.rs
 same_labels 'flow ends' udp/report.rs
+
+# On other architectures some are not there. The command is the tests': `mmproxy jail-probe`.
+if [ "$(uname -m)" = x86_64 ]; then
+    same_calls() {
+        same "$1" "$(cells "$1" | grep -oE '`[a-z0-9_]+`' | tr -d '`' | sort -u)" \
+            "$("$mmproxy" jail-probe list | sed -n "s/^$2: //p" | sort -u)"
+    }
+    same_calls 'system calls' allowed
+    same_calls 'system calls by their arguments' 'some arguments'
+    same_calls 'system calls that fail' fails
+fi
+metrics() {
+    sed '/^#\[cfg(test)\]/,$d' crates/mmproxy/src/metrics/render.rs | grep -oE '"mmproxy_[a-z_]+"' | tr -d '"' | sort -u
+}
+same 'metrics' "$(cells metrics | grep -oE '`[a-z_]+`' | tr -d '`' | sort -u)" "$(metrics)"
 
 statuses() {
     sed -nE 's/^    [A-Z][A-Za-z]+ = ([0-9]+),$/\1/p' crates/mmproxy/src/exit.rs | sort -u

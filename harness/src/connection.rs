@@ -168,6 +168,21 @@ impl Connection {
         (bytes, end)
     }
 
+    /// Sends back whatever comes, until the other side ends its direction; then ends this one.
+    #[track_caller]
+    pub fn echo(&self) {
+        let mut piece = [0; 4096];
+        loop {
+            match (&self.stream).read(&mut piece) {
+                Ok(0) => return self.finish(),
+                Ok(length) => self.send(&piece[..length]),
+                // A peer that is silent for long, or one that is gone: its own test says whether it should be.
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Expects that the other side ends its direction in order, without another byte.
     #[track_caller]
     pub fn expect_end(&self) {

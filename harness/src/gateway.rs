@@ -1,6 +1,7 @@
 //! The real `mmproxy` executable.
 
 use std::env::{current_exe, var_os};
+use std::fs::{read_dir, read_to_string};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
+use crate::expect::eventually;
 use crate::netns::Namespace;
 use crate::process::{Finished, Program, run};
 use crate::target::{Target, try_accept};
@@ -31,6 +33,8 @@ pub struct Flags {
     /// Who may connect, if the test says so; else the balancer's two networks.
     allowed: Option<Vec<String>>,
     more: Vec<String>,
+    /// Another executable than the one under test; a copy of it, for example.
+    executable: Option<PathBuf>,
 }
 
 /// The executable under test: `$MMPROXY_BIN`, or the one that cargo built beside the running test.
@@ -79,6 +83,7 @@ impl Gateway {
             played: Vec::new(),
             allowed: None,
             more: Vec::new(),
+            executable: None,
         }
     }
 
@@ -105,6 +110,16 @@ impl Gateway {
     /// Its process, for signals and for what it printed.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// The process that serves: the youngest that the gateway's own has started.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[track_caller]
+    pub fn worker(&self) -> u32 {
+        eventually("the gateway to have a worker", || children(self.program.pid()).into_iter().max())
     }
 
     /// The first line, logged or printed, that contains all of `parts`; waits for it.
@@ -140,6 +155,15 @@ impl Gateway {
     pub fn wait(self) -> Finished {
         self.program.wait()
     }
+}
+
+/// Processes that any thread of `pid` has started (proc_tid_children(5)).
+fn children(pid: u32) -> Vec<u32> {
+    let threads = read_dir(format!("/proc/{pid}/task")).expect("a running process");
+    let lists = threads.flatten().filter_map(|thread| read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 impl Flags {
@@ -200,9 +224,18 @@ impl Flags {
         self
     }
 
+    /// Runs a copy of the executable.
+    #[must_use]
+    pub fn from_copy(mut self, executable: PathBuf) -> Self {
+        self.executable = Some(executable);
+        self
+    }
+
     /// The command.
     pub fn command(&self) -> Command {
-        mmproxy(self.arguments().iter().map(String::as_str))
+        let mut command = Command::new(self.executable.clone().unwrap_or_else(executable));
+        command.args(self.arguments()).env_remove("RUST_LOG");
+        command
     }
 
     /// What stands behind the program's name.

@@ -3,11 +3,12 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::SockRef;
 
 use crate::connection::{Connection, SMALL_BUFFER};
-use crate::expect::eventually;
+use crate::expect::{eventually, within};
 use crate::netns::Namespace;
 
 /// A TCP server that knows nothing of PROXY: what it sees is what any program behind the gateway would see.
@@ -53,6 +54,11 @@ impl Target {
     #[track_caller]
     pub fn accept(&self) -> Connection {
         eventually("the gateway to connect to the target", || self.try_accept())
+    }
+
+    /// The next connection, if one comes within `patience`.
+    pub fn accept_within(&self, patience: Duration) -> Option<Connection> {
+        within(patience, || self.try_accept())
     }
 
     /// Expects that no connection has come that was not accepted.

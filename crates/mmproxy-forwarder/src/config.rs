@@ -10,6 +10,7 @@ use mmproxy_codec::DecodeOptions;
 
 use crate::allowlist::AllowList;
 use crate::choice::{ClientFrom, TargetChoice};
+use crate::health::{HealthChecks, TargetHealth};
 use crate::own::{AddressProvider, OwnAddresses};
 use crate::policy::SourcePolicy;
 use crate::tcp::timeouts::SilenceLimits;
@@ -29,6 +30,8 @@ pub struct GatewayConfig {
     pub(crate) targets: TargetChoice,
     pub(crate) client_from: ClientFrom,
     pub(crate) sources: SourcePolicy,
+    pub(crate) health_checks: HealthChecks,
+    pub(crate) target_health: TargetHealth,
     pub(crate) dial: DialOptions,
     pub(crate) relay: RelayOptions,
     pub(crate) decode: DecodeOptions,
@@ -49,6 +52,8 @@ impl GatewayConfig {
             targets: targets.into(),
             client_from: ClientFrom::Header,
             sources: SourcePolicy::new(),
+            health_checks: HealthChecks::Pass,
+            target_health: TargetHealth::new(),
             dial: DialOptions::new(),
             relay: RelayOptions::new(),
             decode: DecodeOptions::default(),
@@ -72,6 +77,16 @@ impl GatewayConfig {
     #[must_use]
     pub fn sources(mut self, policy: SourcePolicy) -> Self {
         self.sources = policy;
+        self
+    }
+
+    /// What becomes of connections that speak for no client. Default: [`HealthChecks::Pass`].
+    ///
+    /// `health` learns what the gateway sees of its targets, and with [`HealthChecks::Answer`] gives the answers.
+    #[must_use]
+    pub fn health_checks(mut self, policy: HealthChecks, health: TargetHealth) -> Self {
+        self.health_checks = policy;
+        self.target_health = health;
         self
     }
 
@@ -183,6 +198,7 @@ impl fmt::Debug for GatewayConfig {
             .field("targets", &self.targets)
             .field("client_from", &self.client_from)
             .field("sources", &self.sources)
+            .field("health_checks", &self.health_checks)
             .field("dial", &self.dial)
             .field("relay", &self.relay)
             .field("decode", &self.decode)

@@ -85,6 +85,11 @@ impl AllowedTarget {
         self.network
     }
 
+    /// The ports that are meant.
+    pub fn ports(&self) -> RangeInclusive<u16> {
+        self.ports.clone()
+    }
+
     /// Whether `destination`, unmapped, is meant.
     pub fn contains(&self, destination: SocketAddr) -> bool {
         self.network.contains(&destination.ip()) && self.ports.contains(&destination.port())

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use crate::addr::{Family, PeerAddr, SpoofSource};
 use crate::destination::DestinationRefused;
+use crate::health::HealthCheckEnd;
+use crate::live::Killed;
 use crate::netns::NamespaceGone;
 use crate::policy::SourceRefused;
 use crate::report::CloseReason;
@@ -62,6 +64,9 @@ pub enum SessionError {
     /// The header's destination is no allowed target.
     #[error(transparent)]
     Destination(#[from] DestinationRefused),
+    /// A balancer's own connection, which does not reach the target.
+    #[error(transparent)]
+    HealthCheck(#[from] HealthCheckEnd),
     /// No connection to the target.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -74,6 +79,9 @@ pub enum SessionError {
     /// Nothing moved for too long.
     #[error(transparent)]
     Silent(#[from] Silent),
+    /// The operator closed it.
+    #[error(transparent)]
+    Killed(#[from] Killed),
 }
 
 impl SessionError {
@@ -89,6 +97,8 @@ impl SessionError {
             Self::Namespace(NamespaceGone) => CloseReason::NamespaceGone,
             Self::Relay(error) => error.reason(),
             Self::Silent(silent) => silent.reason(),
+            Self::HealthCheck(end) => end.reason(),
+            Self::Killed(Killed) => CloseReason::Killed,
         }
     }
 

@@ -228,7 +228,7 @@ impl World for Stage {
         Ok(())
     }
 
-    fn send(&mut self, socket: &usize, payload: &[u8]) -> io::Result<()> {
+    fn send(&mut self, _id: FlowId, socket: &usize, payload: &[u8]) -> io::Result<()> {
         assert!(self.sent.is_none(), "sent twice");
         self.sent = Some((*socket, payload.to_vec()));
         Ok(())

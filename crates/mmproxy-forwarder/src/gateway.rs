@@ -1,21 +1,24 @@
 //! The gateway: serves listeners, ends in order.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::config::GatewayConfig;
 use crate::error::ServeError;
+use crate::live::{LiveSession, Order, Which};
 use crate::observer::Observer;
 use crate::own::OwnCache;
 use crate::places::Places;
 use crate::rate::RateLimited;
+use crate::report::SessionId;
 use crate::session;
 use crate::tcp::accept::Acceptor;
 use crate::tcp::listen::Listener;
+use crate::tcp::traffic::{Totals, TrafficTotals};
 use crate::worker::Worker;
 
 /// Takes connections with a PROXY header and hands each to a target from its client's address.
@@ -33,6 +36,23 @@ impl Gateway {
     ///
     /// [`ServeError::OwnAddresses`] when they are not to be had.
     pub fn new(config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
+        let places = Arc::new(Places::new(config.max_sessions));
+        Self::with(config, observer, places)
+    }
+
+    /// Another gateway that shares the limit on sessions and their numbers with this one: another service of the same
+    /// process.
+    ///
+    /// `config`'s own limit on sessions says nothing then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn beside(&self, config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
+        Self::with(config, observer, Arc::clone(&self.shared.places))
+    }
+
+    fn with(config: GatewayConfig, observer: impl Observer, places: Arc<Places>) -> Result<Self, ServeError> {
         let own = OwnCache::new(Arc::clone(&config.own_addresses), Instant::now())
             .map_err(ServeError::OwnAddresses)?;
         let shared = Shared {
@@ -40,7 +60,8 @@ impl Gateway {
             own,
             stale: Mutex::new(RateLimited::per_minute()),
             scarce: Mutex::new(RateLimited::per_minute()),
-            places: Places::new(config.max_sessions),
+            workers: Mutex::default(),
+            places,
             config,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -69,6 +90,7 @@ impl Gateway {
         let acceptor = Acceptor::new(listener, (&self.shared.config.dial).into())
             .map_err(|error| ServeError::Register { listener: address, error })?;
         let worker = Serving(Worker::new(Arc::clone(&self.shared), address));
+        self.shared.workers().serving.push(Arc::downgrade(&worker.0));
         let served = tokio::select! {
             biased;
             () = shutdown.reached(Phase::Drain) => Ok(()),
@@ -79,6 +101,36 @@ impl Gateway {
         self.shared.observer.accept_stopped(address, worker.0.sessions());
         let drained = worker.drain(shutdown).await;
         served.map(|()| drained)
+    }
+
+    /// Sessions that live, `at_most` so many of each call of [`serve`](Self::serve), in no order.
+    ///
+    /// Each of them is given a turn to tell of itself, on its own thread; nothing is kept for it while nobody asks.
+    pub async fn sessions(&self, at_most: usize) -> Vec<LiveSession> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.shared.order(&Order::Tell(tell), at_most);
+        let mut sessions = Vec::new();
+        // Whoever ends without an answer drops its end of the channel.
+        while let Some(session) = told.recv().await {
+            sessions.push(session);
+        }
+        sessions
+    }
+
+    /// Closes the sessions that are meant, and returns which they were. Both sides are reset.
+    pub async fn close_sessions(&self, which: Which) -> Vec<SessionId> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.shared.order(&Order::End(which, tell), usize::MAX);
+        let mut closed = Vec::new();
+        while let Some(id) = told.recv().await {
+            closed.push(id);
+        }
+        closed
+    }
+
+    /// Bytes moved so far, of sessions that ended and of those that live.
+    pub fn traffic(&self) -> TrafficTotals {
+        self.shared.traffic()
     }
 }
 
@@ -187,14 +239,49 @@ pub(crate) enum Phase {
 pub(crate) struct Shared {
     pub(crate) config: GatewayConfig,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) places: Places,
+    pub(crate) places: Arc<Places>,
     /// As of the start; each worker keeps it current for itself.
     pub(crate) own: OwnCache,
     stale: Mutex<RateLimited>,
     scarce: Mutex<RateLimited>,
+    workers: Mutex<Workers>,
+}
+
+/// The workers of a gateway, to be asked.
+#[derive(Default)]
+struct Workers {
+    serving: Vec<Weak<Worker>>,
+    /// What those moved that are gone.
+    left: TrafficTotals,
 }
 
 impl Shared {
+    fn order(&self, order: &Order, at_most: usize) {
+        // Not below the lock: a worker that ends takes it.
+        let serving: Vec<_> = self.workers().serving.iter().filter_map(Weak::upgrade).collect();
+        serving.iter().for_each(|worker| worker.order(order, at_most));
+    }
+
+    fn traffic(&self) -> TrafficTotals {
+        let (mut traffic, serving) = {
+            let workers = self.workers();
+            (workers.left, workers.serving.iter().filter_map(Weak::upgrade).collect::<Vec<_>>())
+        };
+        serving.iter().for_each(|worker| traffic += worker.totals.get());
+        traffic
+    }
+
+    /// A worker is gone; what its sessions moved stays in the sum.
+    pub(crate) fn left(&self, totals: &Totals) {
+        let mut workers = self.workers();
+        workers.left += totals.get();
+        workers.serving.retain(|worker| worker.strong_count() > 0);
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Workers> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether stale addresses should be told now, and how often they were not.
     pub(crate) fn stale_admitted(&self) -> Option<u64> {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())

@@ -37,12 +37,15 @@ mod allowlist;
 mod choice;
 mod config;
 mod destination;
+mod details;
 mod errno;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
+mod health;
+mod live;
 mod netns;
 mod observer;
 mod own;
@@ -70,22 +73,29 @@ pub use config::{
 pub use destination::{
     AllowedTarget, AllowedTargetProblem, AllowedTargets, ClaimedDestination, DestinationRefused,
 };
+pub use details::{DETAIL_LEN, HeaderDetails, TlsDetails};
 pub use error::{AdmissionRefused, Blame, NoTarget, ServeError, SessionError};
 pub use gateway::{Drained, Gateway, Shutdown};
+pub use health::{HealthCheckEnd, HealthChecks, TargetHealth};
+pub use live::{Killed, LiveSession, SessionState, TcpState, Which};
 pub use netns::{EnterError, Namespace, NamespaceGone, TargetNamespace};
 pub use observer::{
-    AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, PipesScarce, SessionEstablished,
-    SessionOpened, Unobserved,
+    AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, PipesScarce, SessionAnnounced,
+    SessionDialing, SessionEstablished, SessionHalfClosed, SessionOpened, Unobserved, WorkerPanicked,
 };
 pub use own::OwnAddresses;
 pub use policy::{SourceClass, SourceClassUnknown, SourcePolicy, SourceRefused};
 pub use rate::RateLimited;
 pub use report::{CloseReason, OPENING_LEN, SessionId, SessionReport};
+#[cfg(any(test, feature = "jail-probe"))]
+#[doc(hidden)]
+pub use sys::forbidden::Forbidden;
 pub use tcp::dial::{Action, ClientPort, DialError, Dialed, PortConflict, connect_plain, connect_spoofed};
 pub use tcp::header::HeaderReadError;
 pub use tcp::listen::{BindError, Listener};
 pub use tcp::relay::{RelayError, Side};
 pub use tcp::timeouts::Silent;
+pub use tcp::traffic::{LaneTotals, TrafficTotals};
 pub use udp::drops::{DropReason, UdpCounts};
 pub use udp::gateway::UdpGateway;
 pub use udp::header::DatagramRefused;

@@ -34,9 +34,14 @@ pub struct Namespace {
 }
 
 struct Inhabitant {
+    /// `None` where the caller is inside itself.
+    thread: Option<Thread>,
+    abandoned: watch::Sender<bool>,
+}
+
+struct Thread {
     jobs: mpsc::UnboundedSender<Job>,
     own: OwnCache,
-    abandoned: watch::Sender<bool>,
 }
 
 /// Makes a future on the thread, where it stays: it need not be `Send`.
@@ -71,8 +76,19 @@ impl Namespace {
         let asked = jobs.clone();
         let own = OwnCache::new(Arc::new(move || own_addresses(&asked)), Instant::now())
             .map_err(EnterError::Addresses)?;
-        let inhabitant = Inhabitant { jobs, own, abandoned: watch::Sender::new(false) };
-        Ok(Self { inhabitant: Arc::new(inhabitant) })
+        Ok(Self::with(Some(Thread { jobs, own })))
+    }
+
+    /// The namespace that the calling thread, and whoever uses this, is in: sockets need nobody else to make them.
+    ///
+    /// For a process that was put into the targets' namespace as a whole. What is left to say of it is when it is not
+    /// the wanted one any more ([`TargetNamespace::leave`]).
+    pub fn here() -> Self {
+        Self::with(None)
+    }
+
+    fn with(thread: Option<Thread>) -> Self {
+        Self { inhabitant: Arc::new(Inhabitant { thread, abandoned: watch::Sender::new(false) }) }
     }
 
     /// Moves the calling thread, and all threads it starts later, into a network namespace for good: for programs that
@@ -100,6 +116,10 @@ impl Namespace {
     /// # Errors
     ///
     /// [`NamespaceGone`] if the job panicked: there is no result then.
+    ///
+    /// # Panics
+    ///
+    /// If the namespace is [`here`](Self::here): there is no thread to run it, and no need for one.
     pub async fn run<F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<F::Output, NamespaceGone>
     where
         F: Future + 'static,
@@ -112,7 +132,8 @@ impl Namespace {
                 answer.send(job().await).ok();
             })
         });
-        self.inhabitant.jobs.send(job).map_err(|_| NamespaceGone)?;
+        let thread = self.thread().expect("the caller knows that it is not inside");
+        thread.jobs.send(job).map_err(|_| NamespaceGone)?;
         answered.await.map_err(|_| NamespaceGone)
     }
 
@@ -122,7 +143,19 @@ impl Namespace {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NamespaceGone> {
-        ask(&self.inhabitant.jobs, job).map_err(|_| NamespaceGone)
+        match self.thread() {
+            Some(thread) => ask(&thread.jobs, job).map_err(|_| NamespaceGone),
+            None => Ok(job()),
+        }
+    }
+
+    /// Whether the caller has to ask for sockets that are made inside.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.thread().is_some()
+    }
+
+    fn thread(&self) -> Option<&Thread> {
+        self.inhabitant.thread.as_ref()
     }
 
     /// Whether both are the same one.
@@ -131,9 +164,9 @@ impl Namespace {
     }
 
     /// The addresses of its interfaces, as of two seconds ago at most; beside them the error if they could not be
-    /// read again.
-    pub(crate) fn own_addresses(&self) -> (Arc<OwnAddresses>, Option<io::Error>) {
-        self.inhabitant.own.at(Instant::now())
+    /// read again. `None` where they are those of the calling thread's namespace.
+    pub(crate) fn own_addresses(&self) -> Option<(Arc<OwnAddresses>, Option<io::Error>)> {
+        self.thread().map(|thread| thread.own.at(Instant::now()))
     }
 
     /// Tells everybody who holds a [`Lifeline`] of it that it is not the wanted one any more.

@@ -4,22 +4,38 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use mmproxy_codec::Version;
 
 use crate::addr::{ClaimedSource, PeerAddr, TargetAddr};
+use crate::details::HeaderDetails;
 use crate::report::{SessionId, SessionReport};
+use crate::tcp::dial::ClientPort;
+use crate::tcp::relay::Side;
 use crate::udp::drops::DropReason;
 use crate::udp::report::{FlowEnd, FlowReport};
 
 /// Hears what happens. Logs, metrics and tests implement it; every method does nothing by default.
 ///
 /// Methods are called from the threads of the runtime and hold up the session or the accept loop they tell of:
-/// they must not block. A panic in one of the `session_` methods ends that session only.
+/// they must not block. A panic in one of the `session_` methods ends that session only, one in those about flows the
+/// flows of that worker.
 pub trait Observer: Send + Sync + 'static {
     /// A peer was accepted; whether it is allowed is not decided yet.
     fn session_opened(&self, _opened: &SessionOpened) {}
 
+    /// A session's header was read.
+    fn session_announced(&self, _announced: &SessionAnnounced<'_>) {}
+
+    /// A session's client is authorised and its target chosen; the connection to it is made now.
+    fn session_dialing(&self, _dialing: &SessionDialing) {}
+
     /// A session has its connection to the target and starts to relay.
     fn session_established(&self, _established: &SessionEstablished) {}
+
+    /// One side of a session has ended, and the other was told.
+    fn session_half_closed(&self, _half_closed: &SessionHalfClosed) {}
 
     /// A session ended. Called exactly once for each [`session_opened`](Self::session_opened), with both sides
     /// already closed.
@@ -44,6 +60,9 @@ pub trait Observer: Send + Sync + 'static {
     /// A datagram was dropped. Once a minute and reason at most.
     fn datagrams_dropped(&self, _dropped: &DatagramsDropped<'_>) {}
 
+    /// A worker of a UDP gateway panicked and began anew, without the flows it had. Once a minute at most.
+    fn worker_panicked(&self, _panicked: &WorkerPanicked) {}
+
     /// Accepting ended: the gateway was told to stop, or the listener broke. Sessions still have their drain.
     fn accept_stopped(&self, _listener: SocketAddr, _sessions: usize) {}
 }
@@ -66,6 +85,52 @@ pub struct SessionOpened {
     pub listener: SocketAddr,
 }
 
+/// A session whose header was read, or that needs none.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SessionAnnounced<'a> {
+    /// Number of the session.
+    pub id: SessionId,
+    /// The load balancer.
+    pub peer: PeerAddr,
+    /// Version of the header; `None` where none is asked for.
+    pub header: Option<Version>,
+    /// The client as announced; `None` for LOCAL, UNKNOWN and families that TCP does not carry.
+    pub claimed: Option<ClaimedSource>,
+    /// What the header told beside addresses.
+    pub details: Option<&'a HeaderDetails>,
+    /// From accept to the end of the header.
+    pub header_time: Duration,
+}
+
+/// A session that may reach its target.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SessionDialing {
+    /// Number of the session.
+    pub id: SessionId,
+    /// The load balancer.
+    pub peer: PeerAddr,
+    /// The client as announced; `None` where nothing is spoofed.
+    pub claimed: Option<ClaimedSource>,
+    /// The target.
+    pub target: TargetAddr,
+}
+
+/// A session of which one side has ended.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SessionHalfClosed {
+    /// Number of the session.
+    pub id: SessionId,
+    /// The load balancer.
+    pub peer: PeerAddr,
+    /// The client as announced; `None` where nothing is spoofed.
+    pub claimed: Option<ClaimedSource>,
+    /// The side that ended.
+    pub ended: Side,
+}
+
 /// A session whose target answered.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -78,8 +143,12 @@ pub struct SessionEstablished {
     pub claimed: Option<ClaimedSource>,
     /// The address the target sees.
     pub bound: SocketAddr,
+    /// What became of the client's port; `None` where nothing was spoofed.
+    pub client_port: Option<ClientPort>,
     /// The target.
     pub target: TargetAddr,
+    /// From the end of the header to the connection to the target.
+    pub dial_time: Duration,
 }
 
 /// A pause of the accept loop.
@@ -137,9 +206,33 @@ pub struct DatagramsDropped<'a> {
     pub held_back: u64,
 }
 
+/// A worker that panicked.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct WorkerPanicked {
+    /// The listener it serves.
+    pub listener: SocketAddr,
+    /// Flows that ended with it.
+    pub flows: usize,
+    /// Panics since the last one that was told.
+    pub held_back: u64,
+}
+
 impl<T: Observer + ?Sized> Observer for Arc<T> {
     fn session_opened(&self, opened: &SessionOpened) {
         (**self).session_opened(opened);
+    }
+
+    fn session_announced(&self, announced: &SessionAnnounced<'_>) {
+        (**self).session_announced(announced);
+    }
+
+    fn session_dialing(&self, dialing: &SessionDialing) {
+        (**self).session_dialing(dialing);
+    }
+
+    fn session_half_closed(&self, half_closed: &SessionHalfClosed) {
+        (**self).session_half_closed(half_closed);
     }
 
     fn session_established(&self, established: &SessionEstablished) {
@@ -172,6 +265,10 @@ impl<T: Observer + ?Sized> Observer for Arc<T> {
 
     fn datagrams_dropped(&self, dropped: &DatagramsDropped<'_>) {
         (**self).datagrams_dropped(dropped);
+    }
+
+    fn worker_panicked(&self, panicked: &WorkerPanicked) {
+        (**self).worker_panicked(panicked);
     }
 
     fn accept_stopped(&self, listener: SocketAddr, sessions: usize) {

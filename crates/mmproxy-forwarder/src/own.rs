@@ -49,6 +49,16 @@ impl OwnAddresses {
         Ok(own)
     }
 
+    /// The addresses, in no order.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().copied()
+    }
+
+    /// The broadcast addresses, in no order.
+    pub fn broadcasts(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.broadcasts.iter().copied()
+    }
+
     /// Whether `ip`, unmapped, belongs to this host.
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.addresses.contains(&ip)

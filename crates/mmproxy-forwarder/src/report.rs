@@ -7,6 +7,7 @@ use std::time::Duration;
 use mmproxy_codec::Version;
 
 use crate::addr::{ClaimedSource, PeerAddr, TargetAddr};
+use crate::details::HeaderDetails;
 use crate::error::{Blame, SessionError};
 use crate::tcp::dial::ClientPort;
 
@@ -26,6 +27,10 @@ pub struct SessionReport {
     pub listener: SocketAddr,
     /// Version of the header.
     pub header: Option<Version>,
+    /// Length of the header in bytes; 0 where none was read.
+    pub header_len: u32,
+    /// What the header told beside addresses, if it told anything.
+    pub details: Option<Box<HeaderDetails>>,
     /// First bytes that came where a header should have been, at most [`OPENING_LEN`]; empty once a header was
     /// read. They tell what a peer speaks instead of PROXY.
     pub opening: Vec<u8>,
@@ -41,10 +46,16 @@ pub struct SessionReport {
     pub bytes_up: u64,
     /// Bytes from the target that the peer's socket accepted.
     pub bytes_down: u64,
+    /// Those of `bytes_up` that never left the kernel (`splice(2)`).
+    pub spliced_up: u64,
+    /// Those of `bytes_down` that never left the kernel.
+    pub spliced_down: u64,
     /// From accept to the end of the header.
     pub header_time: Option<Duration>,
     /// From the end of the header to the connection to the target.
     pub dial_time: Option<Duration>,
+    /// From the connection to the target to the first byte from it that the peer's socket accepted.
+    pub first_byte_time: Option<Duration>,
     /// From accept to the end.
     pub total_time: Duration,
     /// Why it ended.
@@ -109,6 +120,14 @@ pub enum CloseReason {
     HalfClosedTimeout,
     /// The network namespace of the target is not there, or was replaced while the session lived.
     NamespaceGone,
+    /// The balancer's own connection, answered by the gateway because the target is up.
+    HealthCheck,
+    /// The balancer's own connection, reset by the gateway because the target is down.
+    HealthCheckFailed,
+    /// The balancer's own connection, which policy refuses.
+    HealthCheckRefused,
+    /// The operator closed it.
+    Killed,
     /// The gateway stopped and the drain deadline passed.
     Drained,
     /// The session's task panicked: a bug.
@@ -117,7 +136,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, to register labels before the first session.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::Finished,
         Self::ConnectOnly,
         Self::PeerNotAllowed,
@@ -143,6 +162,10 @@ impl CloseReason {
         Self::IdleTimeout,
         Self::HalfClosedTimeout,
         Self::NamespaceGone,
+        Self::HealthCheck,
+        Self::HealthCheckFailed,
+        Self::HealthCheckRefused,
+        Self::Killed,
         Self::Drained,
         Self::Panicked,
     ];
@@ -175,6 +198,10 @@ impl CloseReason {
             Self::IdleTimeout => "idle_timeout",
             Self::HalfClosedTimeout => "half_closed_timeout",
             Self::NamespaceGone => "namespace_gone",
+            Self::HealthCheck => "health_check",
+            Self::HealthCheckFailed => "health_check_failed",
+            Self::HealthCheckRefused => "health_check_refused",
+            Self::Killed => "killed",
             Self::Drained => "drained",
             Self::Panicked => "panicked",
         }
@@ -187,6 +214,8 @@ impl CloseReason {
             | Self::ConnectOnly
             | Self::IdleTimeout
             | Self::HalfClosedTimeout
+            | Self::HealthCheck
+            | Self::Killed
             | Self::Drained => Blame::Nobody,
             Self::PeerNotAllowed
             | Self::HeaderMissing
@@ -196,6 +225,7 @@ impl CloseReason {
             | Self::SourceRefused
             | Self::DestinationRefused
             | Self::SourceUnusable
+            | Self::HealthCheckRefused
             | Self::PeerReset
             | Self::PeerLost => Blame::Peer,
             Self::NoTarget | Self::PortUnavailable | Self::NotPermitted => Blame::Configuration,
@@ -205,6 +235,7 @@ impl CloseReason {
             | Self::TargetTimeout
             | Self::TargetReset
             | Self::TargetLost
+            | Self::HealthCheckFailed
             | Self::NamespaceGone => Blame::Target,
             Self::Panicked => Blame::Gateway,
         }

@@ -10,3 +10,4 @@ pub(crate) mod pipe;
 pub(crate) mod relay;
 pub(crate) mod socket;
 pub(crate) mod timeouts;
+pub(crate) mod traffic;

@@ -5,6 +5,7 @@
 //!   core      decides: which flow a datagram belongs to, where a reply goes
 //!     header    whose it is             table    the flows, found, aged and bounded
 //!   net       does: policy, sockets     steer    which worker has which client
+//!     sends     what goes to targets next
 //! ```
 
 pub(crate) mod core;
@@ -19,6 +20,7 @@ mod mailbox;
 mod net;
 pub(crate) mod options;
 pub(crate) mod report;
+mod sends;
 mod steer;
 pub(crate) mod table;
 mod upstream;

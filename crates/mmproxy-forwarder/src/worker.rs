@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Instant;
 
 use slab::Slab;
@@ -14,10 +15,12 @@ use tokio::task::AbortHandle;
 use crate::addr::{ClaimedSource, PeerAddr, SpoofSource};
 use crate::error::{AdmissionRefused, SessionError};
 use crate::gateway::Shared;
+use crate::live::{Order, Orders};
+use crate::netns::TargetNamespace;
 use crate::observer::{OwnAddressesStale, PipesScarce};
 use crate::own::{OwnAddresses, OwnCache};
 use crate::tcp::pipe::{Pipes, Scarcity};
-use crate::tcp::relay::Traffic;
+use crate::tcp::traffic::{Totals, Traffic};
 use crate::tick::{Beat, Ticker};
 #[cfg(test)]
 use crate::{
@@ -33,9 +36,11 @@ pub(crate) struct Worker {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     pub(crate) pipes: Arc<Pipes>,
+    pub(crate) totals: Totals,
     ticker: Arc<Ticker>,
     own: OwnCache,
-    sessions: Mutex<Slab<Option<AbortHandle>>>,
+    sessions: Mutex<Slab<Task>>,
+    orders: Orders,
     /// Hears of the last session.
     empty: Notify,
 }
@@ -53,9 +58,11 @@ impl Worker {
             gateway,
             address,
             pipes,
+            totals: Totals::default(),
             ticker: Ticker::new(),
             own,
             sessions: Mutex::default(),
+            orders: Orders::default(),
             empty: Notify::new(),
         })
     }
@@ -65,16 +72,15 @@ impl Worker {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let key = self.lock().insert(None);
+        let key = self.lock().insert(Task::default());
         // Small, because every session has one; there are not as many descriptors as it has values.
         let number = u32::try_from(key).expect("fewer sessions than descriptors");
-        let seat =
-            Seat { worker: Arc::clone(self), key: number, admitted: false, traffic: Traffic::default() };
+        let seat = Seat::new(Arc::clone(self), number);
         let task = tokio::spawn(session(seat)).abort_handle();
         // On a runtime with several threads it may have ended already. Its key is not another session's: only this
         // method, called by one task, gives keys.
-        if let Some(handle) = self.lock().get_mut(key) {
-            *handle = Some(task);
+        if let Some(session) = self.lock().get_mut(key) {
+            session.handle = Some(task);
         }
     }
 
@@ -85,7 +91,21 @@ impl Worker {
 
     /// Ends every session, at its next turn.
     pub(crate) fn cut(&self) {
-        self.lock().iter().filter_map(|(_, handle)| handle.as_ref()).for_each(AbortHandle::abort);
+        self.lock().iter().filter_map(|(_, task)| task.handle.as_ref()).for_each(AbortHandle::abort);
+    }
+
+    /// Gives `order` to sessions that live, to `at_most` of them.
+    pub(crate) fn order(&self, order: &Order, at_most: usize) {
+        let sessions = self.lock();
+        for (key, task) in sessions.iter().take(at_most) {
+            // The same number as in `spawn`.
+            let Ok(number) = u32::try_from(key) else { continue };
+            self.orders.give(number, order.clone());
+            // One that was never polled will look by itself.
+            if let Some(waker) = &task.waker {
+                waker.wake_by_ref();
+            }
+        }
     }
 
     /// Returns when no session lives.
@@ -100,9 +120,9 @@ impl Worker {
     pub(crate) fn authorise(&self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
         let config = &self.gateway.config;
         let source = config.sources.authorise(claimed, &self.current(self.own.at(Instant::now())))?;
-        if let Some(target) = &config.dial.namespace {
-            let namespace = target.present()?;
-            config.sources.authorise(claimed, &self.current(namespace.own_addresses()))?;
+        let elsewhere = config.dial.namespace.as_ref().map(TargetNamespace::present).transpose()?;
+        if let Some(own) = elsewhere.and_then(|namespace| namespace.own_addresses()) {
+            config.sources.authorise(claimed, &self.current(own))?;
         }
         Ok(source)
     }
@@ -117,7 +137,7 @@ impl Worker {
         own
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slab<Option<AbortHandle>>> {
+    fn lock(&self) -> MutexGuard<'_, Slab<Task>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,6 +146,21 @@ impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker").field("gateway", &self.gateway).finish_non_exhaustive()
     }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.gateway.left(&self.totals);
+    }
+}
+
+/// What a worker holds of a session's task.
+#[derive(Default)]
+struct Task {
+    /// Ends it.
+    handle: Option<AbortHandle>,
+    /// Gives it a turn.
+    waker: Option<Waker>,
 }
 
 /// A session's tie to its worker, and its place below the limit once it has one.
@@ -138,9 +173,26 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    fn new(worker: Arc<Worker>, key: u32) -> Self {
+        Self { worker, key, admitted: false, traffic: Traffic::new(tokio::time::Instant::now()) }
+    }
+
     /// A beat of its worker's.
     pub(crate) fn beat(&self) -> Beat<'_> {
         Beat::new(&self.worker.ticker, self.key)
+    }
+
+    /// Lets the worker give this task a turn.
+    pub(crate) async fn enrol(&self) {
+        let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+        if let Some(task) = self.worker.lock().get_mut(self.key as usize) {
+            task.waker = Some(waker);
+        }
+    }
+
+    /// Takes what this session was asked.
+    pub(crate) fn orders(&self) -> Vec<Order> {
+        self.worker.orders.take(self.key)
     }
 
     /// Whether `peer` may speak PROXY, and whether there is room: asked before one byte of it is read.
@@ -165,13 +217,18 @@ impl Drop for Seat {
         }
         self.beat().forget();
         let mut sessions = self.worker.lock();
-        sessions.remove(self.key as usize);
+        let task = sessions.remove(self.key as usize);
+        // Below the lock: whoever gives orders to sessions that live holds it.
+        drop(self.orders());
         if sessions.is_empty() {
             // The memory of a crowd is not kept for those who come later.
             *sessions = Slab::new();
             drop(sessions);
             self.worker.empty.notify_one();
+        } else {
+            drop(sessions);
         }
+        drop(task);
     }
 }
 
@@ -182,7 +239,7 @@ impl Seat {
         let targets = Targets::new(Some("127.0.0.1:22".parse().expect("valid")), None).expect("valid");
         let gateway = Gateway::new(GatewayConfig::new(AllowList::new(), targets), Unobserved).expect("valid");
         let worker = Worker::new(gateway.shared(), ([127, 0, 0, 1], 2222).into());
-        worker.lock().insert(None);
-        Self { worker, key: 0, admitted: false, traffic: Traffic::default() }
+        worker.lock().insert(Task::default());
+        Self::new(worker, 0)
     }
 }

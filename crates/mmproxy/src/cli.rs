@@ -2,18 +2,29 @@
 
 use clap::{Parser, Subcommand};
 
+mod admin;
+mod config;
+mod control;
+mod jail_probe;
 mod routing;
 mod run;
+mod sandbox;
 mod tools;
 mod udp;
 mod values;
 
+pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
+pub(crate) use config::{ConfigCommand, RunFileArgs};
+pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
+pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
+pub(crate) use sandbox::{KEEP, MissingArg, SandboxArg, SandboxArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
-pub(crate) use udp::{HeaderArg, UdpArgs, UdpHeaderArg};
+pub(crate) use udp::{HeaderArg, IoUringArg, UdpArgs, UdpHeaderArg};
 pub(crate) use values::{
-    FamilyArg, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg, Transport,
+    FamilyArg, Probing, ProtocolArg, ReturnPathMode, Routing, SourceArg, SourceKind, SourcePortArg,
+    Transport, duration, keepalive,
 };
 
 /// Gives a server behind a load balancer the real client address.
@@ -45,8 +56,29 @@ pub(crate) enum Command {
     Decode(DecodeArgs),
     /// Write a header's bytes to standard output
     Encode(EncodeArgs),
+    /// Show how a running mmproxy is
+    Status(StatusArgs),
+    /// List the sessions of a running mmproxy
+    Sessions(SessionsArgs),
+    /// End sessions of a running mmproxy
+    Kill(KillArgs),
+    /// Show each step of some clients' sessions as it happens
+    Trace(TraceArgs),
+    /// Have a running mmproxy read everything again
+    Reload(ReloadArgs),
+    /// Run the gateway that a configuration file describes
+    Run(RunFileArgs),
+    /// Look at configuration files, or make one from a command line
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Show the whole thing working in a private network namespace, without root
     Demo,
+    /// Serve for the keeper that started it
+    #[command(hide = true)]
+    Worker,
+    /// Confine itself as a worker does, and try something: for the tests
+    #[command(hide = true)]
+    JailProbe(Box<JailProbeArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -74,11 +106,11 @@ mod tests {
     use std::time::Duration;
 
     use clap::CommandFactory;
-    use mmproxy_forwarder::Keepalive;
     use mmproxy_routing::Settings;
 
     use super::values::{Limit, Probing};
     use super::*;
+    use crate::spec::KeepaliveSpec;
 
     fn run(line: &str) -> Result<RunArgs, clap::Error> {
         Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.run)
@@ -131,15 +163,15 @@ mod tests {
         let args = run(line).unwrap();
         assert_eq!((args.idle_timeout, args.half_closed_timeout), (Limit(None), Limit(Some(5 * MINUTE))));
         assert_eq!(args.tcp_user_timeout, Limit(None));
-        assert_eq!(args.keepalive, Probing(Some(Keepalive::new())));
+        let probing = |idle, interval, probes| Probing(Some(KeepaliveSpec { idle, interval, probes }));
+        assert_eq!(args.keepalive, probing(MINUTE, MINUTE / 4, 4));
         let args = run(&format!(
             "{line} --idle-timeout 1h --half-closed-timeout off --tcp-user-timeout 30 --keepalive 1m,5s"
         ))
         .unwrap();
         assert_eq!((args.idle_timeout, args.half_closed_timeout), (Limit(Some(60 * MINUTE)), Limit(None)));
         assert_eq!(args.tcp_user_timeout, Limit(Some(MINUTE / 2)));
-        let probing = Keepalive::with(MINUTE, Duration::from_secs(5), 4).unwrap();
-        assert_eq!(args.keepalive, Probing(Some(probing)));
+        assert_eq!(args.keepalive, probing(MINUTE, Duration::from_secs(5), 4));
         assert_eq!(run(&format!("{line} --keepalive off")).unwrap().keepalive, Probing(None));
         for wrong in
             ["--idle-timeout soon", "--keepalive 1500ms", "--keepalive 1,1,1,1", "--keepalive 1,1,200"]
@@ -203,9 +235,9 @@ mod tests {
 
     #[test]
     fn times_have_units_and_bare_numbers_are_seconds() {
-        assert_eq!(values::duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(values::duration("7"), Ok(Duration::from_secs(7)));
-        assert!(values::duration("soon").is_err());
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
+        assert!(duration("soon").is_err());
     }
 
     #[test]

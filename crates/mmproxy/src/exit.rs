@@ -28,6 +28,24 @@ pub(crate) enum Exit {
     Config = 78,
 }
 
+impl From<u8> for Exit {
+    /// The status of another process of ours; one that it does not have is a bug of its.
+    fn from(status: u8) -> Self {
+        const KNOWN: [Exit; 9] = [
+            Exit::Ok,
+            Exit::Incomplete,
+            Exit::BadHeader,
+            Exit::NotProxy,
+            Exit::Usage,
+            Exit::Unavailable,
+            Exit::NoPermission,
+            Exit::Config,
+            Exit::Software,
+        ];
+        KNOWN.into_iter().find(|exit| *exit as u8 == status).unwrap_or(Self::Software)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -57,6 +75,11 @@ impl Failure {
     /// What went wrong and its causes in one line, without the cures.
     pub(crate) fn reason(&self) -> String {
         Chain(self.error.as_ref()).to_string()
+    }
+
+    /// What cures it, one line each.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
     }
 
     /// The status to end with.

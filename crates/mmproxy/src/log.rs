@@ -1,66 +1,136 @@
-//! Logs: one line for each session, and for what the operator has to know, on standard error.
+//! Logs: one record for each session, and for what the operator has to know, on standard error or in the journal.
 
-use std::io::{self, IsTerminal};
+mod sink;
+
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use mmproxy_forwarder::{
     AcceptPaused, Blame, ClaimedSource, ClientPort, CloseReason, DatagramsDropped, DropReason, FlowEnd,
     FlowReport, Observer, OwnAddressesStale, PipesScarce, RateLimited, SessionEstablished, SessionId,
-    SessionOpened, SessionReport, UdpCounts,
+    SessionOpened, SessionReport, UdpCounts, WorkerPanicked,
 };
+use serde::{Deserialize, Serialize};
 use tracing::{Level, debug, info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::cli::LogFormat;
 use crate::escape;
-use crate::exit::Chain;
+use crate::exit::{Chain, Exit, Failure};
+use crate::hint::hint;
 
-/// Starts logging at the level that the flags ask for.
-pub(crate) fn start(quiet: bool, verbose: bool) {
-    let level = match (quiet, verbose) {
-        (true, _) => LevelFilter::WARN,
-        (false, false) => LevelFilter::INFO,
-        (false, true) => LevelFilter::DEBUG,
-    };
-    // Only the demonstration and tests call this twice; the first subscriber stays.
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .try_init()
-        .ok();
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verbosity {
+    /// Warnings.
+    Quiet,
+    /// And a line for each session.
+    #[default]
+    Normal,
+    /// And each step of it.
+    Verbose,
 }
 
-/// One session's line; `$level` is one of tracing's macros, which want their level at compile time.
+impl Verbosity {
+    /// What the two flags ask for.
+    pub(crate) const fn of(quiet: bool, verbose: bool) -> Self {
+        match (quiet, verbose) {
+            (true, _) => Self::Quiet,
+            (false, false) => Self::Normal,
+            (false, true) => Self::Verbose,
+        }
+    }
+}
+
+/// Starts logging so much and in the form that is asked for.
+pub(crate) fn start(verbosity: Verbosity, format: Option<LogFormat>) -> Result<(), Failure> {
+    let level = match verbosity {
+        Verbosity::Quiet => LevelFilter::WARN,
+        Verbosity::Normal => LevelFilter::INFO,
+        Verbosity::Verbose => LevelFilter::DEBUG,
+    };
+    sink::start(level, format).map_err(|error| {
+        Failure::new(Exit::Unavailable, format!("--log-format journald: {error}")).hint(
+            "the journal's socket is /run/systemd/journal/socket; without systemd use --log-format json",
+        )
+    })
+}
+
+/// One session's record; `$level` is one of tracing's macros, which want their level at compile time.
+///
+/// What a peer chose is escaped here, whatever the form of the log.
 macro_rules! line {
-    ($level:ident, $report:expr, $held_back:expr) => {{
+    ($level:ident, $service:expr, $report:expr, $held_back:expr) => {{
         let report: &SessionReport = $report;
+        let details = report.details.as_deref();
+        let tls = details.and_then(|details| details.tls.as_deref());
+        let text = |text: &Option<Box<str>>| text.as_ref().map(|text| escape::escape(text.as_bytes()));
+        let bytes = |bytes: &Option<Box<[u8]>>| bytes.as_ref().map(|bytes| escape::escape(bytes));
         $level!(
-            id = %report.id,
+            service = %$service,
+            id = report.id.0,
             peer = %report.peer,
+            listener = %report.listener,
             client = report.claimed.map(tracing::field::display),
+            bound = report.bound.map(tracing::field::display),
+            client_port = report.client_port.map(port_label).map(tracing::field::display),
             target = report.target.map(tracing::field::display),
+            header = report.header.map(tracing::field::display),
+            header_bytes = report.header.map(|_| report.header_len),
+            authority = details.and_then(|details| text(&details.authority)),
+            unique_id = details.and_then(|details| bytes(&details.unique_id)),
+            alpn = details.and_then(|details| bytes(&details.alpn)),
+            aws_vpc_endpoint = details.and_then(|details| text(&details.aws_vpc_endpoint)),
+            azure_link = details.and_then(|details| details.azure_link),
+            gcp_psc = details.and_then(|details| details.gcp_psc),
+            tls = tls.map(|tls| tls.encrypted),
+            tls_version = tls.and_then(|tls| text(&tls.version)),
+            tls_cipher = tls.and_then(|tls| text(&tls.cipher)),
+            tls_client_cn = tls.and_then(|tls| text(&tls.common_name)),
+            tls_client_verified = tls.filter(|tls| tls.certificate).map(|tls| tls.verified),
             bytes_up = report.bytes_up,
             bytes_down = report.bytes_down,
+            spliced_up = Some(report.spliced_up).filter(|bytes| *bytes > 0),
+            spliced_down = Some(report.spliced_down).filter(|bytes| *bytes > 0),
+            header_ms = report.header_time.map(millis),
+            dial_ms = report.dial_time.map(millis),
+            first_byte_ms = report.first_byte_time.map(millis),
             duration_ms = report.total_time.as_millis() as u64,
             reason = %report.reason,
             error = report.error.as_ref().map(|error| Chain(error).to_string()),
             began_with = (!report.opening.is_empty()).then(|| escape::escape(&report.opening)),
+            hint = (report.reason == CloseReason::HeaderMissing).then(|| hint(&report.opening)).flatten(),
             held_back = $held_back,
             "session closed"
-        )
+        );
     }};
+}
+
+/// With three digits behind the point, which is what a clock is good for.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}
+
+/// What became of the client's port.
+const fn port_label(port: ClientPort) -> &'static str {
+    match port {
+        ClientPort::Kept => "kept",
+        ClientPort::Ephemeral => "ephemeral",
+        ClientPort::Fallback(conflict) => conflict.label(),
+    }
 }
 
 /// The same for a flow of datagrams.
 macro_rules! flow_line {
-    ($level:ident, $report:expr, $end:expr, $held_back:expr) => {{
+    ($level:ident, $service:expr, $report:expr, $end:expr, $held_back:expr) => {{
         let report: &FlowReport = $report;
         $level!(
-            id = %report.id,
+            service = %$service,
+            id = report.id.0,
             peer = %report.peer,
             client = report.claimed.map(tracing::field::display),
             target = %report.target,
@@ -72,7 +142,7 @@ macro_rules! flow_line {
             reason = %$end,
             held_back = $held_back,
             "flow closed"
-        )
+        );
     }};
 }
 
@@ -89,6 +159,7 @@ pub(crate) fn counted(counts: &UdpCounts) {
         down = counts.down,
         flows_evicted = counts.evicted,
         replies_fragmented = counts.fragmented,
+        panics = counts.panics,
         "datagrams were forwarded"
     );
 }
@@ -98,14 +169,16 @@ pub(crate) fn counted(counts: &UdpCounts) {
 /// A session that reached its target has its line. One that did not because of what a peer sent is logged the
 /// first time, then once a minute and reason with the number held back: a hostile peer cannot fill the disk.
 pub(crate) struct SessionLog {
+    service: Box<str>,
     refusals: Mutex<[RateLimited; CloseReason::ALL.len()]>,
     fallbacks: Mutex<RateLimited>,
     flows: Mutex<[RateLimited; FlowEnd::ALL.len()]>,
 }
 
 impl SessionLog {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(service: &str) -> Self {
         Self {
+            service: service.into(),
             refusals: Mutex::new(std::array::from_fn(|_| RateLimited::per_minute())),
             fallbacks: Mutex::new(RateLimited::per_minute()),
             flows: Mutex::new(std::array::from_fn(|_| RateLimited::per_minute())),
@@ -116,7 +189,9 @@ impl SessionLog {
     fn admit(&self, report: &SessionReport, now: Instant) -> Option<(Level, u64)> {
         let level = match report.reason.blame() {
             // Health checks connect and leave, all day long.
-            Blame::Nobody if report.reason == CloseReason::ConnectOnly => return Some((Level::DEBUG, 0)),
+            Blame::Nobody if matches!(report.reason, CloseReason::ConnectOnly | CloseReason::HealthCheck) => {
+                return Some((Level::DEBUG, 0));
+            }
             Blame::Nobody => return Some((Level::INFO, 0)),
             // The relay was up: this is an access record, whoever broke the connection.
             _ if report.bound.is_some() => return Some((Level::INFO, 0)),
@@ -133,7 +208,7 @@ impl SessionLog {
         if let (Some(claimed), Some(ClientPort::Fallback(cause))) = (claimed, port) {
             let mut fallbacks = self.fallbacks.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(held_back) = fallbacks.admit(clock()) {
-                info!(%id, client = %claimed, %cause, held_back, "client port not kept");
+                info!(id = id.0, client = %claimed, %cause, held_back, "client port not kept");
             }
         }
     }
@@ -141,12 +216,12 @@ impl SessionLog {
 
 impl Observer for SessionLog {
     fn session_opened(&self, opened: &SessionOpened) {
-        debug!(id = %opened.id, peer = %opened.peer, listener = %opened.listener, "session opened");
+        debug!(id = opened.id.0, peer = %opened.peer, listener = %opened.listener, "session opened");
     }
 
     fn session_established(&self, established: &SessionEstablished) {
         debug!(
-            id = %established.id, peer = %established.peer, client = %established.bound,
+            id = established.id.0, peer = %established.peer, client = %established.bound,
             target = %established.target, "session established"
         );
     }
@@ -154,9 +229,11 @@ impl Observer for SessionLog {
     fn session_closed(&self, report: &SessionReport) {
         self.tell_fallback(report.id, report.claimed, report.client_port);
         match self.admit(report, clock()) {
-            Some((Level::WARN, held_back)) => line!(warn, report, Some(held_back).filter(|n| *n > 0)),
-            Some((Level::DEBUG, _)) | None => line!(debug, report, None::<u64>),
-            Some((_, held_back)) => line!(info, report, Some(held_back).filter(|n| *n > 0)),
+            Some((Level::WARN, held_back)) => {
+                line!(warn, self.service, report, Some(held_back).filter(|n| *n > 0));
+            }
+            Some((Level::DEBUG, _)) | None => line!(debug, self.service, report, None::<u64>),
+            Some((_, held_back)) => line!(info, self.service, report, Some(held_back).filter(|n| *n > 0)),
         }
     }
 
@@ -182,13 +259,13 @@ impl Observer for SessionLog {
     fn flow_opened(&self, opened: &FlowReport) {
         self.tell_fallback(opened.id, opened.claimed, opened.client_port);
         debug!(
-            id = %opened.id, peer = %opened.peer, client = %opened.bound, target = %opened.target, "flow opened"
+            id = opened.id.0, peer = %opened.peer, client = %opened.bound, target = %opened.target, "flow opened"
         );
     }
 
     fn flow_closed(&self, report: &FlowReport, end: FlowEnd) {
         if report.established {
-            flow_line!(info, report, end, None::<u64>);
+            flow_line!(info, self.service, report, end, None::<u64>);
             return;
         }
         // Whoever invents addresses can open flows, and must not fill the disk with them.
@@ -197,8 +274,10 @@ impl Observer for SessionLog {
             flows[end as usize].admit(clock())
         };
         match admitted {
-            Some(held_back) => flow_line!(info, report, end, Some(held_back).filter(|n| *n > 0)),
-            None => flow_line!(debug, report, end, None::<u64>),
+            Some(held_back) => {
+                flow_line!(info, self.service, report, end, Some(held_back).filter(|n| *n > 0));
+            }
+            None => flow_line!(debug, self.service, report, end, None::<u64>),
         }
     }
 
@@ -216,6 +295,11 @@ impl Observer for SessionLog {
         }
     }
 
+    fn worker_panicked(&self, panicked: &WorkerPanicked) {
+        let WorkerPanicked { listener, flows, held_back, .. } = *panicked;
+        warn!(%listener, flows, held_back, "a worker panicked and began anew without its flows; this is a bug, please report it");
+    }
+
     fn accept_stopped(&self, listener: SocketAddr, sessions: usize) {
         info!(%listener, sessions, "accepting stopped");
     }
@@ -224,4 +308,162 @@ impl Observer for SessionLog {
 /// The shell's clock: pure code is given the time.
 fn clock() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mmproxy_forwarder::{AllowList, Gateway, GatewayConfig, Listener, Shutdown, Targets};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::io::{self, Write};
+    use std::net::TcpStream;
+    use std::sync::Arc;
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+    use tracing_subscriber::fmt::MakeWriter;
+
+    /// A log in memory.
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'w> MakeWriter<'w> for Paper {
+        type Writer = Self;
+
+        fn make_writer(&'w self) -> Self {
+            self.clone()
+        }
+    }
+
+    /// Says when a session has been logged.
+    struct Told(SessionLog, UnboundedSender<()>);
+
+    impl Observer for Told {
+        fn session_closed(&self, report: &SessionReport) {
+            self.0.session_closed(report);
+            self.1.send(()).ok();
+        }
+    }
+
+    /// What is logged of connections that send these bytes and leave.
+    fn logged(format: LogFormat, wires: &[Vec<u8>]) -> String {
+        let paper = Paper::default();
+        let serve = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let targets = Targets::new(Some("127.0.0.1:1".parse().unwrap()), None).unwrap();
+                let config = GatewayConfig::new(AllowList::parse("127.0.0.0/8").unwrap(), targets);
+                let (tell, mut told) = unbounded_channel();
+                let gateway = Gateway::new(config, Told(SessionLog::new("a name"), tell)).unwrap();
+                let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), Listener::BACKLOG).unwrap();
+                for wire in wires {
+                    TcpStream::connect(listener.local_addr()).unwrap().write_all(wire).unwrap();
+                }
+                let shutdown = Shutdown::new();
+                let stop = shutdown.clone();
+                let serving = tokio::spawn(async move { gateway.serve(listener, &stop).await });
+                for _ in wires {
+                    told.recv().await.unwrap();
+                }
+                shutdown.cut();
+                serving.await.unwrap().unwrap();
+            });
+        };
+        match format {
+            LogFormat::Json => {
+                let lines = sink::json(LevelFilter::DEBUG, paper.clone());
+                tracing::subscriber::with_default(lines, serve);
+            }
+            LogFormat::Text | LogFormat::Journald => {
+                let lines = sink::text(LevelFilter::DEBUG, false, paper.clone());
+                tracing::subscriber::with_default(lines, serve);
+            }
+        }
+        let bytes = paper.0.lock().unwrap().clone();
+        String::from_utf8(bytes).expect("a log is text")
+    }
+
+    /// A header that tells `text` wherever there is room for text, of a client that is refused: nothing is connected to.
+    fn header(text: &[u8]) -> Vec<u8> {
+        let tlv = |kind: u8, value: &[u8]| {
+            let length = u16::try_from(value.len()).unwrap().to_be_bytes();
+            [&[kind], &length[..], value].concat()
+        };
+        let ssl = [&[7, 0, 0, 0, 0][..], &tlv(0x21, text), &tlv(0x22, text), &tlv(0x23, text)].concat();
+        let aws = [&[1], text].concat();
+        let tlvs = [tlv(1, text), tlv(2, text), tlv(5, text), tlv(0xea, &aws), tlv(0x20, &ssl)].concat();
+        let addresses = [127, 0, 0, 9, 198, 51, 100, 1, 0x12, 0x67, 0x01, 0xbb];
+        let length = u16::try_from(addresses.len() + tlvs.len()).unwrap().to_be_bytes();
+        [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &length[..], &addresses, &tlvs].concat()
+    }
+
+    /// Text that would do harm to a terminal or to whoever reads lines, and any bytes.
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            "[\\x00-\\x1f\\x7f-\u{9f}\"\\\\{}=a\u{202e}\u{2028}é]{1,60}".prop_map(String::into_bytes),
+            vec(any::<u8>(), 1..60),
+        ]
+    }
+
+    fn wires() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        vec(prop_oneof![hostile(), hostile().prop_map(|text| header(&text))], 1..4)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn a_line_of_json_is_one_object_whatever_peers_send(wires in wires()) {
+            let log = logged(LogFormat::Json, &wires);
+            let closed = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            let closed = closed.filter(|object| object["message"] == "session closed").count();
+            prop_assert_eq!(closed, wires.len());
+            prop_assert!(!log.contains(|symbol: char| symbol.is_control() && symbol != '\n'), "{:?}", log);
+        }
+
+        #[test]
+        fn no_control_character_reaches_a_terminal_and_nobody_writes_lines_but_the_program(wires in wires()) {
+            let log = logged(LogFormat::Text, &wires);
+            prop_assert!(log.lines().all(|line| line.contains(" session ") || line.contains(" accepting ")), "{}", log);
+            prop_assert_eq!(log.lines().filter(|line| line.contains("session closed")).count(), wires.len());
+            prop_assert!(log.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)), "{:?}", log);
+        }
+    }
+
+    #[test]
+    fn a_record_has_what_the_header_told() {
+        let log = logged(LogFormat::Json, &[header(b"example.org")]);
+        let record = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let record = record.into_iter().find(|object| object["message"] == "session closed").unwrap();
+        for (field, value) in [
+            ("authority", "example.org"),
+            ("unique_id", "example.org"),
+            ("alpn", "example.org"),
+            ("aws_vpc_endpoint", "example.org"),
+            ("tls_version", "example.org"),
+            ("tls_client_cn", "example.org"),
+            ("client", "127.0.0.9:4711"),
+            ("header", "v2"),
+            ("service", "a name"),
+        ] {
+            assert_eq!(record[field], value, "{record}");
+        }
+        assert_eq!((&record["tls"], &record["tls_client_verified"]), (&true.into(), &true.into()));
+        assert!(record["header_ms"].is_f64() && record["id"] == 1, "{record}");
+    }
+
+    #[test]
+    fn a_missing_header_is_told_with_what_came_instead() {
+        let log = logged(LogFormat::Text, &[b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()]);
+        assert!(log.contains("looks like an SSH banner"), "{log}");
+    }
 }

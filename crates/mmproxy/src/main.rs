@@ -1,17 +1,26 @@
 //! mmproxy: gives a server behind a load balancer the real client address.
 //!
-//! Start reading at `daemon`, the gateway's life in four pieces; `cli` is the command line as typed, `resolve`
-//! what it means.
+//! Start reading at `keeper`, which has the privileges and starts what serves; `worker` is that. `cli` is the command line
+//! as typed, `resolve` what it means.
 
+mod admin;
+mod channel;
 mod cli;
 mod commands;
+mod config;
 mod console;
-mod daemon;
+mod control;
+mod descriptors;
 mod escape;
 mod exit;
+mod eyes;
 mod hex;
+mod hint;
+mod jail;
+mod keeper;
 mod log;
 mod loopback;
+mod metrics;
 mod namespace;
 mod privileges;
 mod resolve;
@@ -19,9 +28,13 @@ mod return_path;
 mod runtime;
 mod selfcheck;
 mod signals;
+mod spec;
+mod table;
 mod target_netns;
+mod trace;
+mod watch;
 mod way_in;
-mod workers;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -53,14 +66,23 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
-        None => daemon::main(&cli.run),
+        None => keeper::main(cli.run),
         Some(Command::Setup(args)) => commands::routing::setup(&args),
         Some(Command::Teardown(args)) => commands::routing::teardown(&args),
         Some(Command::Check(args)) => commands::check::run(&args),
         Some(Command::Probe(args)) => commands::probe::run(&args),
         Some(Command::Decode(args)) => commands::decode::run(&args),
         Some(Command::Encode(args)) => commands::encode::run(&args),
+        Some(Command::Status(args)) => commands::control::status(&args),
+        Some(Command::Sessions(args)) => commands::control::sessions(&args),
+        Some(Command::Kill(args)) => commands::control::kill(&args),
+        Some(Command::Trace(args)) => commands::control::trace(&args),
+        Some(Command::Reload(args)) => commands::control::reload(&args),
+        Some(Command::Run(args)) => keeper::of_file(args),
+        Some(Command::Config(command)) => commands::config::run(&command),
         Some(Command::Demo) => commands::demo::run(),
+        Some(Command::Worker) => worker::main(),
+        Some(Command::JailProbe(args)) => commands::jail_probe::run(&args),
     }
 }
 

@@ -1,272 +1,48 @@
 //! The command line as meant: files read, networks merged, defaults applied. Nothing is bound or changed here.
 
-mod udp;
+use mmproxy_forwarder::{Targets, TargetsInvalid};
 
-use std::fs;
-use std::io;
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use mmproxy_forwarder::{
-    AllowList, AllowListError, ClientFrom, DialOptions, GatewayConfig, SourceClass, SourcePolicy, SourcePort,
-    TargetChoice, Targets, TargetsInvalid, TimeoutTooShort, UdpOptions, sessions_within,
-};
-use mmproxy_routing::families_available;
-
-use crate::cli::{Routing, RunArgs, SourceArg, SourceKind, SourcePortArg, TargetArgs};
+use crate::cli::{RunArgs, TargetArgs};
+use crate::config;
 use crate::exit::{Exit, Failure};
-use crate::return_path::{self, ReturnPath, Served};
-use crate::runtime;
-use crate::target_netns::TargetNetns;
-use crate::way_in::WayIn;
-use crate::workers::available_cores;
+use crate::spec::Spec;
 
-/// What the gateway runs on.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) backlog: u32,
-    /// Threads that serve.
-    pub(crate) workers: NonZeroUsize,
-    pub(crate) listen_transparent: bool,
-    /// For datagrams; `None`: connections are served.
-    pub(crate) udp: Option<UdpOptions>,
-    /// The same as the gateway's.
-    pub(crate) client_from: ClientFrom,
-    pub(crate) gateway: GatewayConfig,
-    /// For the self-check: the same as the gateway's.
-    pub(crate) targets: TargetChoice,
-    pub(crate) dial: DialOptions,
-    /// For the start-up lines: who may connect.
-    pub(crate) allowed: AllowList,
-    pub(crate) return_path: ReturnPath,
-    pub(crate) way_in: WayIn,
-    pub(crate) routing: Routing,
-    /// Where the targets are, if not here. The gateway's and the self-check's dials know.
-    pub(crate) target_netns: Option<TargetNetns>,
-    /// How long sessions may go on when they have to end.
-    pub(crate) drain: Duration,
+/// Turns the flags into what they mean, or tells every mistake in them at once.
+pub(crate) fn run(args: &RunArgs) -> Result<Spec, Failure> {
+    config::of_flags(args).map_err(config::Mistakes::report)
 }
 
-/// Turns the flags into settings, or tells every mistake in them at once. Asks the kernel whose the targets' addresses
-/// are, where that decides the return path.
-pub(crate) fn run(args: &RunArgs, descriptors: u64) -> Result<Settings, Failure> {
-    let workers = match args.workers {
-        Some(number) => NonZeroUsize::new(number.into()).unwrap_or(NonZeroUsize::MIN),
-        None => available_cores(),
-    };
-    let udp = udp::options(args, workers, descriptors)?;
-    let allowed = allowed(args)?;
-    let targets = target_choice(args)?;
-    let target_netns = args.netns.place();
-    let return_path = return_path(args, &targets)?;
-    let way_in = WayIn::new(&args.tproxy, args.path)?;
-    let dial = DialOptions::new()
-        .timeout(args.connect_timeout)
-        .map_err(|error| too_short("--connect-timeout", error))?
-        .source_port(source_port(args))
-        .keepalive(args.keepalive.0)
-        .user_timeout(args.tcp_user_timeout.0)
-        .map_err(|error| too_short("--tcp-user-timeout", error))?
-        .namespace(target_netns.as_ref().map(|netns| netns.place.clone()));
-    let dial = return_path::mark(dial, &return_path);
-    let client_from = match args.source {
-        SourceArg::Header => ClientFrom::Header,
-        SourceArg::Peer => ClientFrom::Peer,
-    };
-    let gateway = GatewayConfig::new(allowed.clone(), targets.clone())
-        .client_from(client_from)
-        .sources(
-            args.allow_source.iter().fold(SourcePolicy::new(), |policy, kind| policy.allow(class(*kind))),
-        )
-        .dial(dial.clone())
-        .header_timeout(args.header_timeout)
-        .map_err(|error| too_short("--header-timeout", error))?
-        .idle_timeout(args.idle_timeout.0)
-        .map_err(|error| too_short("--idle-timeout", error))?
-        .half_closed_timeout(args.half_closed_timeout.0)
-        .map_err(|error| too_short("--half-closed-timeout", error))?
-        .drain(args.drain)
-        .max_sessions(sessions_within(beside(workers, args.listen.len(), descriptors)));
-    Ok(Settings {
-        listen: args.listen.clone(),
-        backlog: args.backlog,
-        workers,
-        listen_transparent: args.listen_transparent || way_in.is_wanted(),
-        udp,
-        client_from,
-        gateway,
-        targets,
-        dial,
-        allowed,
-        return_path,
-        way_in,
-        routing: args.routing,
-        target_netns,
-        drain: args.drain,
-    })
-}
-
-impl Settings {
-    /// The targets that are known before a connection comes.
-    pub(crate) const fn fixed_targets(&self) -> Option<Targets> {
-        match &self.targets {
-            TargetChoice::Fixed(targets) => Some(*targets),
-            TargetChoice::FromHeader { others, .. } => *others,
-        }
-    }
-}
-
-/// The return path for the targets, wherever they are named.
-fn return_path(args: &RunArgs, targets: &TargetChoice) -> Result<ReturnPath, Failure> {
-    let elsewhere = args.netns.is_given();
-    let served = match targets {
-        TargetChoice::Fixed(targets) => Served {
-            families: return_path::families_of(targets),
-            targets: Some(targets),
-            allowed: None,
-            elsewhere,
-        },
-        // A header may name a target of either family.
-        TargetChoice::FromHeader { allowed, others } => Served {
-            families: families_available(),
-            targets: others.as_ref(),
-            allowed: Some(allowed),
-            elsewhere,
-        },
-    };
-    let chosen = runtime::block_on(ReturnPath::choose(args.path, served))??;
-    chosen.refuse_unfit()?;
-    Ok(chosen)
-}
-
-/// What is left of `descriptors` beside those of the workers: a listener for each address, and the runtime's three.
-fn beside(workers: NonZeroUsize, addresses: usize, descriptors: u64) -> u64 {
-    let taken = workers.get().saturating_mul(addresses.saturating_add(3));
-    descriptors.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX))
-}
-
-fn target_choice(args: &RunArgs) -> Result<TargetChoice, Failure> {
-    if !args.target_from_header {
-        return targets(args.targets).map(TargetChoice::Fixed);
-    }
-    if args.source == SourceArg::Peer {
-        return Err(Failure::new(
-            Exit::Usage,
-            "--target-from-header needs a header, and --source peer asks for none",
-        )
-        .hint("name the target with -4 or -6"));
-    }
-    let given = args.targets.target_v4.is_some() || args.targets.target_v6.is_some();
-    Ok(TargetChoice::FromHeader {
-        allowed: args.allow_target.iter().cloned().collect(),
-        others: given.then(|| targets(args.targets)).transpose()?,
-    })
-}
+/// Name of the one service that flags describe.
+pub(crate) const DEFAULT: &str = "default";
 
 /// The targets, each a possible one.
 pub(crate) fn targets(args: TargetArgs) -> Result<Targets, Failure> {
-    Targets::new(args.target_v4, args.target_v6).map_err(|error: TargetsInvalid| {
-        Failure::new(Exit::Usage, error)
-            .hint("give the server's own address, such as -4 127.0.0.1:22 or -6 '[::1]:22'")
-    })
+    Targets::new(args.target_v4, args.target_v6).map_err(not_targets)
 }
 
-/// The networks of every file and flag together. Neither given is a refusal: an open gateway would let anybody
-/// take any address.
-fn allowed(args: &RunArgs) -> Result<AllowList, Failure> {
-    if args.allowed_subnets.is_empty() && args.allow.is_empty() {
-        return Err(Failure::new(
-            Exit::Usage,
-            "nobody may connect: neither --allowed-subnets nor --allow is given",
-        )
-        .hint(
-            "name your load balancers: --allow 10.0.0.2, or --allowed-subnets FILE with one network per line",
-        ));
-    }
-    let mut allowed = AllowList::new();
-    let mut problems = Vec::new();
-    for path in &args.allowed_subnets {
-        match read(path) {
-            Ok(networks) => networks.iter().for_each(|network| allowed.insert(network)),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    args.allow.iter().for_each(|network| allowed.insert(*network));
-    if problems.is_empty() {
-        return Ok(allowed);
-    }
-    let text: Vec<String> = problems.iter().map(AllowFileError::describe).collect();
-    let failure = Failure::new(Exit::Config, text.join("\n"));
-    Err(if problems.iter().any(|problem| matches!(problem, AllowFileError::Parse { .. })) {
-        failure.hint("each line is one network or address; text behind # or ; is a comment")
-    } else {
-        failure.hint("correct the path or the file's permissions, or name the load balancers with --allow")
-    })
-}
-
-fn read(path: &Path) -> Result<AllowList, AllowFileError> {
-    let text = fs::read_to_string(path).map_err(|error| AllowFileError::Read { path: path.into(), error })?;
-    AllowList::parse(&text).map_err(|error| AllowFileError::Parse { path: path.into(), error })
-}
-
-/// Why a file of networks cannot be used.
-#[derive(Debug)]
-enum AllowFileError {
-    Read { path: PathBuf, error: io::Error },
-    Parse { path: PathBuf, error: AllowListError },
-}
-
-impl AllowFileError {
-    /// One line for an unreadable file, `FILE:LINE: …` for each mistake in a readable one.
-    fn describe(&self) -> String {
-        match self {
-            Self::Read { path, error } => format!("cannot read {}: {error}", path.display()),
-            Self::Parse { path, error } => {
-                let lines = error.mistakes().iter().map(|mistake| {
-                    format!("{}:{}: `{}` is {}", path.display(), mistake.line, mistake.text, mistake.problem)
-                });
-                lines.collect::<Vec<_>>().join("\n")
-            }
-        }
-    }
-}
-
-const fn source_port(args: &RunArgs) -> SourcePort {
-    match args.source_port {
-        _ if args.force_real_client_port => SourcePort::Keep,
-        SourcePortArg::Keep => SourcePort::Keep,
-        SourcePortArg::Prefer => SourcePort::Prefer,
-        SourcePortArg::Ephemeral => SourcePort::Ephemeral,
-    }
-}
-
-const fn class(kind: SourceKind) -> SourceClass {
-    match kind {
-        SourceKind::Loopback => SourceClass::Loopback,
-        SourceKind::Unspecified => SourceClass::Unspecified,
-        SourceKind::Multicast => SourceClass::Multicast,
-        SourceKind::Broadcast => SourceClass::Broadcast,
-        SourceKind::LinkLocal => SourceClass::LinkLocal,
-        SourceKind::Own => SourceClass::Own,
-    }
-}
-
-fn too_short(flag: &str, error: TimeoutTooShort) -> Failure {
-    Failure::new(Exit::Usage, format!("{flag}: {error}"))
+/// The failure of a service without a target that could be one.
+pub(crate) fn not_targets(error: TargetsInvalid) -> Failure {
+    Failure::new(Exit::Usage, error)
+        .hint("give the server's own address, such as -4 127.0.0.1:22 or -6 '[::1]:22'")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::Cli;
+    use crate::spec::{Budget, Invalid};
     use clap::Parser;
+    use mmproxy_forwarder::{FlowLimits, UdpOptions};
+    use std::fs;
+    use std::num::NonZeroUsize;
 
-    fn resolve(line: &str) -> Result<Settings, Failure> {
+    fn resolve(line: &str) -> Result<Spec, Failure> {
         let line = format!("mmproxy -l 127.0.0.1:0 -4 127.0.0.1:22 {line}");
-        run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run, 1024)
+        parsed(&line)
+    }
+
+    fn parsed(line: &str) -> Result<Spec, Failure> {
+        run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run)
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -285,28 +61,28 @@ mod tests {
 
     #[test]
     fn one_target_is_needed_and_enough() {
-        let args = |line: &str| Cli::try_parse_from(line.split_whitespace()).unwrap().run;
-        let failure = run(&args("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1"), 1024).unwrap_err();
+        let failure = parsed("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1").unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         assert!(failure.to_string().contains("-4 127.0.0.1:22"), "{failure}");
-        assert!(run(&args("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 -6 [::1]:22"), 1024).is_ok());
+        assert!(parsed("mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 -6 [::1]:22").is_ok());
     }
 
     #[test]
     fn a_connection_without_header_names_no_target() {
         let line = "mmproxy --allow 10.0.0.2 -l 0.0.0.0:1 --target-from-header --allow-target 10.0.0.0/8 --source peer";
-        let failure = run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run, 1024).unwrap_err();
+        let failure = parsed(line).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
     }
 
     #[test]
     fn files_and_flags_are_one_list() {
         let file = file("# balancers\n10.0.0.5/8\n\n2001:db8::7 ; a bare address\n");
-        let settings = resolve(&format!("-a {} --allow 192.0.2.0/24", file.path().display())).unwrap();
+        let spec = resolve(&format!("-a {} --allow 192.0.2.0/24", file.path().display())).unwrap();
+        let allowed = spec.services[0].allow_list();
         for ip in ["10.9.9.9", "192.0.2.200", "2001:db8::7"] {
-            assert!(settings.allowed.contains(ip.parse().unwrap()), "{ip}");
+            assert!(allowed.contains(ip.parse().unwrap()), "{ip}");
         }
-        assert!(!settings.allowed.contains("203.0.113.1".parse().unwrap()));
+        assert!(!allowed.contains("203.0.113.1".parse().unwrap()));
     }
 
     #[test]
@@ -324,14 +100,49 @@ mod tests {
     #[test]
     fn an_empty_file_allows_nobody_but_is_no_mistake() {
         let file = file("# nobody yet\n");
-        let settings = resolve(&format!("-a {}", file.path().display())).unwrap();
-        assert!(settings.allowed.is_empty());
+        let spec = resolve(&format!("-a {}", file.path().display())).unwrap();
+        assert!(spec.services[0].allowed.is_empty());
     }
 
     #[test]
-    fn a_header_deadline_below_three_seconds_is_refused_by_name() {
-        let failure = resolve("--allow 10.0.0.2 --header-timeout 2s").unwrap_err();
-        assert_eq!(failure.exit(), Exit::Usage);
-        assert!(failure.to_string().contains("--header-timeout"), "{failure}");
+    fn what_is_meant_survives_the_way_to_a_worker() {
+        let line = "mmproxy -p udp --allow 10.0.0.2 -l [::]:1 -4 127.0.0.1:53 --header spp --mark 0x7/0xff \
+                    --target-netns docker:web --target-from-header --allow-target 10.0.0.0/8:20-30 --keepalive off";
+        let spec = run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run).unwrap();
+        let sent = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<Spec>(&sent).unwrap(), spec);
+    }
+
+    fn datagrams(flags: &str) -> String {
+        format!("mmproxy --allow 10.0.0.2 -l 127.0.0.1:0 -l 127.0.0.2:0 -4 127.0.0.1:53 {flags}")
+    }
+
+    #[test]
+    fn each_address_has_its_share_of_the_descriptors() {
+        let spec = parsed(&datagrams("-p udp --workers 2")).unwrap();
+        let budget = Budget::within(&spec, 10_268);
+        // Two workers with three runtime descriptors and eight for two addresses, 256 kept, halved.
+        let share = FlowLimits::new(NonZeroUsize::new((10_268 - 2 * 11 - 256) / 2).unwrap());
+        assert_eq!(spec.services[0].datagrams(budget.flows).unwrap(), UdpOptions::new(share));
+    }
+
+    #[test]
+    fn more_flows_than_descriptors_are_refused() {
+        let few = NonZeroUsize::new(100).unwrap();
+        let spec = parsed(&datagrams("-p udp --udp-max-flows 101")).unwrap();
+        assert!(matches!(spec.services[0].datagrams(few), Err(Invalid::TooManyFlows { .. })));
+    }
+
+    #[test]
+    fn what_is_for_the_other_protocol_is_refused_by_name() {
+        for (flags, named) in [
+            ("--udp-idle-timeout 5s", "--udp-idle-timeout"),
+            ("--header spp", "--header"),
+            ("-p udp --listen-transparent", "--listen-transparent"),
+        ] {
+            let failure = parsed(&datagrams(flags)).unwrap_err();
+            assert_eq!(failure.exit(), Exit::Usage);
+            assert!(failure.to_string().contains(named), "{failure}");
+        }
     }
 }

@@ -12,23 +12,30 @@ use mmproxy_routing::{
 pub(crate) use self::choice::{ReturnPath, Served};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::spec::Marks;
 
 /// The families of these targets.
 pub(crate) fn families_of(targets: &Targets) -> Families {
     Families { v4: targets.of(TargetFamily::V4).is_some(), v6: targets.of(TargetFamily::V6).is_some() }
 }
 
+/// How this return path wants spoofed connections marked.
+pub(crate) fn marks(path: &ReturnPath) -> Marks {
+    Marks { v4: path.mark(Family::V4), v6: path.mark(Family::V6) }
+}
+
 /// Marks spoofed connections as this return path wants them marked.
 pub(crate) fn mark(dial: DialOptions, path: &ReturnPath) -> DialOptions {
-    dial.mark_toward(TargetFamily::V4, path.mark(Family::V4))
-        .mark_toward(TargetFamily::V6, path.mark(Family::V6))
+    let marks = marks(path);
+    dial.mark_toward(TargetFamily::V4, marks.v4).mark_toward(TargetFamily::V6, marks.v6)
 }
 
 /// Claims the return path for this run, in the calling thread's network namespace, and prints what became of each of
-/// its objects.
+/// its objects. What `held` has already is not claimed again.
 pub(crate) async fn acquire(
     path: ReturnPath,
     policy: Policy,
+    held: &[Lease],
     console: &mut Console,
 ) -> Result<Vec<Lease>, Failure> {
     let path = path.here(console);
@@ -41,7 +48,9 @@ pub(crate) async fn acquire(
             Policy::CheckOnly => console.always(format_args!("[!] No return path: {obstacle}.")),
         }
     }
-    claim_all(path.plans().await?, policy, console).await
+    let mut plans = path.plans().await?;
+    plans.retain(|plan| held.iter().all(|lease| lease.plan() != plan));
+    claim_all(plans, policy, console).await
 }
 
 /// Claims every plan for this run, or none.

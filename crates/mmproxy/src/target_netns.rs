@@ -1,21 +1,18 @@
 //! `--target-netns`: the network namespace that the targets are in, as an operator names it.
 
 mod docker;
-mod follow;
 mod locate;
 
 use std::fmt;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use clap::Args;
-use mmproxy_forwarder::{EnterError, Namespace, TargetNamespace};
+use mmproxy_forwarder::{EnterError, Namespace};
 
 use self::docker::Container;
-pub(crate) use self::follow::Elsewhere;
-use self::locate::{Found, Locator};
+pub(crate) use self::locate::{Found, Locator};
 use crate::exit::{Exit, Failure};
 use crate::privileges;
 
@@ -44,20 +41,6 @@ impl TargetNetnsArgs {
         Namespace::move_this_thread(found.file.as_fd()).map_err(|error| not_entered(name, error))?;
         Ok(Some(found.path()))
     }
-
-    /// The same for the gateway, which has one foot on either side.
-    pub(crate) fn place(&self) -> Option<TargetNetns> {
-        let locator = Locator::new(self.target_netns.clone()?);
-        Some(TargetNetns { locator: Arc::new(locator), place: TargetNamespace::new() })
-    }
-}
-
-/// The namespace of `--target-netns` before and while it is used. A clone is the same one.
-#[derive(Clone, Debug)]
-pub(crate) struct TargetNetns {
-    locator: Arc<Locator>,
-    /// Empty until [`Elsewhere::enter`] and while the namespace is gone.
-    pub(crate) place: TargetNamespace,
 }
 
 /// What an operator calls a network namespace.
@@ -102,9 +85,9 @@ impl fmt::Display for NamespaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
-            Self::Process(pid) => write!(f, "of process {pid}"),
+            Self::Process(pid) => pid.fmt(f),
             Self::Named(name) => name.fmt(f),
-            Self::Docker(container) => write!(f, "of container {container}"),
+            Self::Docker(container) => write!(f, "docker:{container}"),
         }
     }
 }
@@ -115,7 +98,7 @@ fn process_of(path: &str) -> Option<u32> {
 }
 
 /// The failure of setns(2).
-fn not_entered(name: &NamespaceName, error: EnterError) -> Failure {
+pub(crate) fn not_entered(name: &NamespaceName, error: EnterError) -> Failure {
     let permission = matches!(error, EnterError::NotPermitted(_));
     let strange = matches!(error, EnterError::NotANamespace(_));
     let failure = Failure::new(

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use mmproxy_routing::{
-    Families, Lease, Plan, Policy, Priority, Redirect, Settings, Transport, families_available,
+    Families, Lease, Mark, Plan, Policy, Priority, Redirect, Settings, Transport, families_available,
 };
 
 use crate::cli::{ReturnPathArgs, TproxyArgs};
@@ -30,7 +30,7 @@ impl WayIn {
         let way = Self { args: args.clone(), transport: path.transport(), priority: path.priority };
         if way.is_wanted() {
             let (mark, theirs) = (args.tproxy_mark, path.mark);
-            if (mark.get() ^ theirs.get()) & mark.mask() & theirs.mask() == 0 {
+            if !told_apart(mark, theirs) {
                 return Err(Failure::new(
                     Exit::Usage,
                     format!("--tproxy-mark {mark} and --mark {theirs} are not told apart"),
@@ -109,6 +109,11 @@ impl WayIn {
     ) -> Result<Vec<Lease>, Failure> {
         return_path::claim_all(self.plans(listeners)?, policy, console).await
     }
+}
+
+/// Whether no packet carries both.
+pub(crate) const fn told_apart(one: Mark, other: Mark) -> bool {
+    (one.get() ^ other.get()) & one.mask() & other.mask() != 0
 }
 
 #[cfg(test)]

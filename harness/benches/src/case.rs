@@ -60,6 +60,8 @@ pub(crate) enum HowMany {
     Some,
     /// As many as two descriptors each allow.
     DescriptorLimit,
+    /// Flows of datagrams, as many as the pace says, usually 10,000. They have no end to be seen; a gateway forgets them.
+    Flows,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +77,10 @@ impl Load {
             | Self::Connections { .. }
             | Self::PingPong { .. }
             | Self::Mixed { .. }
-            | Self::Idle { .. } => Protocol::Tcp,
-            Self::Exchange { .. } | Self::Flood { .. } => Protocol::Udp,
+            | Self::Idle { how_many: HowMany::Some | HowMany::DescriptorLimit } => Protocol::Tcp,
+            Self::Exchange { .. } | Self::Flood { .. } | Self::Idle { how_many: HowMany::Flows } => {
+                Protocol::Udp
+            }
         }
     }
 
@@ -173,6 +177,7 @@ pub(crate) const CASES: &[Case] = &[
         "UDP 1200 bytes and back, 10,000 flows",
         Load::Exchange { size: 1200, flows: 10_000 },
     ),
+    udp("udp-idle", "idle UDP flows", Load::Idle { how_many: HowMany::Flows }),
     udp("udp-flood", "UDP 64 bytes one way, 64 flows", Load::Flood { size: 64, flows: 64 }),
 ];
 

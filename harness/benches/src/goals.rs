@@ -55,6 +55,7 @@ pub(crate) fn verdicts(record: &Record) -> Vec<Verdict> {
     all.push(of("udp-64").rate_beside_peers(1.35));
     all.push(of("udp-64").cpu_at_most(6.5));
     all.push(of("udp-1200").ratio_to_direct(0.5));
+    all.push(of("udp-idle").memory_at_most(2.0));
     all
 }
 
@@ -148,6 +149,11 @@ impl Measure {
                 met: back.map(|(right, ..)| right),
             },
         ]
+    }
+
+    fn memory_at_most(&self, limit: f64) -> Verdict {
+        let ours = self.ours.as_ref().and_then(|cell| cell.rate).map(|rate| rate.median);
+        self.verdict(&format!("KiB each at most {limit}"), ours, |ours| ours <= limit)
     }
 
     /// The best of the peers: its name and median.

@@ -26,6 +26,7 @@ pub(crate) struct Pace {
     pub(crate) warm_up: Duration,
     pub(crate) measure: Duration,
     pub(crate) idle_sessions: usize,
+    pub(crate) idle_flows: usize,
     /// For the case that goes to the descriptor limit.
     pub(crate) most_sessions: usize,
     pub(crate) variants: bool,
@@ -69,6 +70,7 @@ pub(crate) fn measure(
     run.measured.rss_before_kib = run.gateway_usage().rss_kib;
     run.measured.descriptors_before = run.gateway_usage().descriptors;
     let done = match case.load {
+        Load::Idle { how_many: HowMany::Flows } => run.idle_flows(&scene),
         Load::Idle { how_many } => run.idle(&scene, how_many),
         Load::Bulk { .. }
         | Load::Connections { .. }
@@ -280,7 +282,7 @@ impl Run<'_> {
         self.wait_until_closed(&fresh);
         let start = self.gateway_usage();
         let wanted = match how_many {
-            HowMany::Some => scene.pace.idle_sessions,
+            HowMany::Some | HowMany::Flows => scene.pace.idle_sessions,
             HowMany::DescriptorLimit => {
                 let limit = usize::try_from(descriptor_limit()).unwrap_or(usize::MAX);
                 // Two descriptors a session, and some for the gateway itself.
@@ -318,6 +320,34 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Opens flows of datagrams that then do nothing, and looks.
+    fn idle_flows(&mut self, scene: &Scene<'_>) -> io::Result<()> {
+        let before = self.target.counts()?;
+        let open = |flows| scene.network.run(|| datagrams::open(&scene.route, flows));
+        // As with sessions: the first ones bring in what is not a flow's own.
+        let first = open(FIRST_SESSIONS)?;
+        let start = self.gateway_usage();
+        let opened = open(scene.pace.idle_flows)?;
+        let full = self.gateway_usage();
+        let flows = opened.flows.len();
+        for opened in [&first, &opened] {
+            if opened.silent > 0 {
+                self.fault(&format!("{} flows were not answered", opened.silent));
+            }
+        }
+        let measured = &mut self.measured;
+        measured.sessions = flows as u64;
+        measured.operations = flows as f64;
+        (measured.rss_before_kib, measured.rss_kib) = (start.rss_kib, full.rss_kib);
+        (measured.descriptors_before, measured.descriptors) = (start.descriptors, full.descriptors);
+        if full.rss_kib > 0 && flows > 0 {
+            measured.rate = Some(full.rss_kib.saturating_sub(start.rss_kib) as f64 / flows as f64);
+        }
+        let cpu = full.cpu_since(&start);
+        (measured.gateway_cpu_s, measured.gateway_user_cpu_s) = (cpu.seconds, cpu.user);
+        self.check(Load::Idle { how_many: HowMany::Flows }, &before, &Shared::default(), &Shared::default())
+    }
+
     /// Waits until target and gateway have let go of all sessions; the gateway may never.
     fn wait_until_closed(&mut self, start: &Usage) {
         within(CLOSING, || {
@@ -331,7 +361,7 @@ impl Run<'_> {
     /// At the limit it is no fault that not all sessions can be had.
     fn judge_opened(&mut self, opened: &Opened, how_many: HowMany) {
         match how_many {
-            HowMany::Some => {
+            HowMany::Some | HowMany::Flows => {
                 if let Some(fault) = opened.fault() {
                     self.fault(&fault);
                 }

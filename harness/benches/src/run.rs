@@ -104,7 +104,7 @@ fn rounds(case: &Case, pace: &Pace) -> usize {
     // What a session costs varies little, and opening many takes long.
     match case.load {
         Load::Idle { how_many: HowMany::DescriptorLimit } => 1,
-        Load::Idle { how_many: HowMany::Some } => pace.rounds.min(2),
+        Load::Idle { how_many: HowMany::Some | HowMany::Flows } => pace.rounds.min(2),
         Load::Bulk { .. }
         | Load::Connections { .. }
         | Load::PingPong { .. }
@@ -121,6 +121,7 @@ fn pace(options: &Options) -> Pace {
         warm_up: millis(250),
         measure: millis(1000),
         idle_sessions: 3000,
+        idle_flows: 10_000,
         most_sessions: 15_000,
         variants: true,
     };
@@ -140,6 +141,7 @@ fn pace(options: &Options) -> Pace {
             warm_up: millis(20),
             measure: millis(100),
             idle_sessions: 200,
+            idle_flows: 500,
             most_sessions: 500,
             variants: true,
         };

@@ -39,6 +39,14 @@ pub(crate) struct Idle {
     pub(crate) refused: f64,
 }
 
+impl Idle {
+    /// MiB and descriptors more than before that were there afterwards; `None` where nobody looked.
+    pub(crate) fn left(&self) -> Option<(f64, f64)> {
+        let [before, _, after] = self.rss_kib;
+        (after > 0.0).then(|| ((after - before) / 1024.0, self.descriptors[2] - self.descriptors[0]))
+    }
+}
+
 /// Median, least and greatest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
@@ -218,15 +226,10 @@ fn plain(cell: &Cell, case: &Case) -> String {
         .ok();
     }
     if cell.sessions > 0.0 && cell.rate.is_some() {
-        write!(
-            text,
-            "  {} sessions, {:.1} descriptors each; after them {:+} descriptors, {:+.1} MiB",
-            cell.sessions,
-            cell.descriptors,
-            cell.idle.descriptors[2] - cell.idle.descriptors[0],
-            (cell.idle.rss_kib[2] - cell.idle.rss_kib[0]) / 1024.0
-        )
-        .ok();
+        write!(text, "  {} of them, {:.1} descriptors each", cell.sessions, cell.descriptors).ok();
+        if let Some((mib, descriptors)) = cell.idle.left() {
+            write!(text, "; after them {descriptors:+} descriptors, {mib:+.1} MiB").ok();
+        }
     }
     if cell.lost > 0.0 && !matches!(case.load, Load::Idle { .. }) {
         write!(text, "  lost {:.2} %", cell.lost * 100.0).ok();

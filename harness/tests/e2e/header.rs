@@ -168,3 +168,20 @@ fn a_family_that_tcp_does_not_carry_is_not_spoofed() {
         expect_not_spoofed(V4, &unix.to_bytes());
     });
 }
+
+#[test]
+fn a_format_that_is_not_accepted_is_refused_and_the_others_are_served() {
+    isolated(|| {
+        for [accepted, refused] in [[Version::V1, Version::V2], [Version::V2, Version::V1]] {
+            let format = if accepted == Version::V1 { "v1" } else { "v2" };
+            let scene = Scene::with(V4, |flags| flags.with(["--header", format]));
+            scene.balancer.expect_turned_away(scene.gateway.address(V4), &header(refused, V4));
+            scene.gateway.expect_log(&["session closed", "reason=header_invalid", "not accepted"]);
+            scene.target.expect_untouched();
+            let downstream = scene.open(&header(accepted, V4));
+            let upstream = scene.target.accept();
+            assert_eq!(upstream.peer(), client(V4));
+            talk(&downstream, &upstream);
+        }
+    });
+}

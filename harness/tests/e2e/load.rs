@@ -21,7 +21,7 @@ struct Usage {
 
 impl Usage {
     fn of(gateway: &Gateway) -> Self {
-        let pid = gateway.program().pid();
+        let pid = gateway.worker();
         let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process");
         let names: Vec<_> = links.flatten().filter_map(|link| fs::read_link(link.path()).ok()).collect();
         let is_pipe = |name: &&std::path::PathBuf| name.to_string_lossy().starts_with("pipe:");

@@ -14,9 +14,10 @@ use Family::V4;
 #[test]
 fn out_of_descriptors_the_gateway_waits_and_then_serves_who_has_waited() {
     isolated(|| {
-        let scene = Scene::new();
+        // Nobody else may change the limits of another user's process, not even this test.
+        let scene = Scene::with(V4, |flags| flags.with(["--user", "keep"]));
         let limit = |soft: &str| {
-            let pid = scene.gateway.program().pid();
+            let pid = scene.gateway.worker();
             shell(&scene.net.gateway, &format!("prlimit --pid {pid} --nofile={soft}:"));
         };
         limit("3");
@@ -85,7 +86,7 @@ fn out_of_ports_the_gateway_says_so_once_and_serves_again_when_there_are_some() 
 fn out_of_memory_for_buffers_sessions_are_slow_and_lose_nothing() {
     isolated(|| {
         let scene = Scene::new();
-        let Some(group) = MemoryGroup::with(scene.gateway.program().pid()) else {
+        let Some(group) = MemoryGroup::with(scene.gateway.worker()) else {
             // Groups are the machine's: a user's namespace cannot make them.
             println!("NOT SHOWN: no memory cgroup can be made here; run this test as root");
             return;

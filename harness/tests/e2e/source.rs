@@ -162,11 +162,12 @@ fn strict_reverse_path_filtering_and_syn_cookies_do_not_matter() {
 }
 
 #[test]
-fn a_client_port_that_a_listener_of_this_host_has_is_kept() {
+fn a_client_port_that_a_listener_of_this_host_has_is_kept_with_net_admin() {
     isolated(|| {
         for policy in ["keep", "prefer"] {
             for family in Family::BOTH {
-                let scene = Scene::with(family, |flags| flags.with(["--source-port", policy]));
+                let flags = ["--source-port", policy, "--keep-net-admin"];
+                let scene = Scene::with(family, |gateway| gateway.with(flags));
                 // A listener of that number on the wildcard address is in the way of the client's port.
                 let _taken = Target::listen(&scene.net.gateway, SocketAddr::new(family.wildcard(), 4711));
                 scene.expect_alive();
@@ -248,9 +249,9 @@ fn an_ephemeral_source_port_is_not_the_clients() {
 }
 
 #[test]
-fn a_clients_privileged_port_is_kept() {
+fn a_clients_privileged_port_is_kept_where_it_is_insisted_on() {
     isolated(|| {
-        let scene = Scene::new();
+        let scene = Scene::with(V4, |flags| flags.with(["--source-port", "keep"]));
         let downstream = scene.open(&header_from(V2, "192.0.2.7:25"));
         let upstream = scene.target.accept();
         assert_eq!(upstream.peer(), addr("192.0.2.7:25"));

@@ -1,5 +1,6 @@
 //! Datagrams: what `-p udp` promises.
 
+mod calls;
 mod flows;
 mod headers;
 mod limits;

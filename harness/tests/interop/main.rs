@@ -3,4 +3,5 @@
 //! Both are Debian packages (`haproxy`, `openssh-server`); where one is missing its tests fail and say so.
 
 mod haproxy;
+mod health_checks;
 mod sshd;

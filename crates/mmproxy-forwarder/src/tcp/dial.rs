@@ -217,10 +217,11 @@ impl<'a> Dial<'a> {
         let make = move || Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP));
         // The namespace of a socket is that of the thread that makes it; nothing else has to happen there.
         let made = match &self.namespace {
-            Some(namespace) => Box::pin(timeout_at(self.deadline, namespace.run(move || ready(make()))))
-                .await
-                .map_err(|_| self.timed_out())??,
-            None => make(),
+            Some(namespace) if namespace.is_elsewhere() => {
+                let made = namespace.run(move || ready(make()));
+                Box::pin(timeout_at(self.deadline, made)).await.map_err(|_| self.timed_out())??
+            }
+            Some(_) | None => make(),
         };
         let socket = made.map_err(|error| self.failed(Action::MakeSocket, error))?;
         SocketOptions::from(self.options)

@@ -5,7 +5,6 @@ use std::io;
 use std::net::Shutdown;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -19,6 +18,7 @@ use crate::config::SpliceUse;
 use crate::sys::queue;
 use crate::tcp::pipe::{Lent, Pipes};
 use crate::tcp::socket::Watched;
+use crate::tcp::traffic::{Lane, Moved};
 
 /// Where a direction leads, what it counts, and where its pipes come from.
 #[derive(Clone, Copy)]
@@ -27,6 +27,8 @@ pub(crate) struct Way<'a> {
     pub(crate) to: &'a Watched,
     /// Bytes `to` accepted.
     pub(crate) moved: &'a Moved,
+    /// The same for all sessions of the worker.
+    pub(crate) total: &'a Lane,
     pub(crate) pipes: &'a Arc<Pipes>,
 }
 
@@ -142,7 +144,13 @@ impl Direction {
             match pushed {
                 Ok(pushed) => {
                     self.blocked = false;
-                    way.moved.add(pushed);
+                    if let Carried::Pipe(_) = self.carried {
+                        way.moved.add_spliced(pushed);
+                        way.total.add_spliced(pushed);
+                    } else {
+                        way.moved.add(pushed);
+                        way.total.add(pushed);
+                    }
                     self.carried.advance(pushed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
@@ -190,6 +198,7 @@ impl Direction {
                 Err(error) => return Poll::Ready(Err(Broken::To(error.into()))),
             };
             way.moved.add(sent);
+            way.total.add(sent);
             if sent < read {
                 self.carried = Carried::Bytes(BytesMut::from(&buffer[sent..read]));
             }
@@ -273,21 +282,6 @@ fn give_way<T>(cx: &mut Context<'_>) -> Poll<T> {
     let asked = pin!(yield_now()).poll(cx);
     debug_assert!(asked.is_pending());
     Poll::Pending
-}
-
-/// A count that one task adds to and anybody may read.
-#[derive(Debug, Default)]
-pub(crate) struct Moved(AtomicU64);
-
-impl Moved {
-    pub(crate) fn add(&self, bytes: usize) {
-        // One writer: two plain accesses are cheaper than a locked one.
-        self.0.store(self.get() + bytes as u64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// Bytes that one turn of a direction moves, about; then others have theirs.

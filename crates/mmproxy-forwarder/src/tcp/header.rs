@@ -10,15 +10,20 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::addr::{ClaimedSource, PeerAddr};
 use crate::destination::ClaimedDestination;
+use crate::details::HeaderDetails;
 use crate::errno;
 use crate::report::CloseReason;
 use crate::tcp::socket::Watched;
 
 /// What is known of a client before it is dialed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Announcement {
     /// `None`: no header was asked for.
     pub(crate) version: Option<Version>,
+    /// Of the header, in bytes.
+    pub(crate) length: u32,
+    /// What it told beside addresses.
+    pub(crate) details: Option<Box<HeaderDetails>>,
     /// `None`: the connection is the balancer's own, or its client has no address that TCP could carry.
     pub(crate) client: Option<ClaimedSource>,
     /// Where the client connected to; `None` wherever `client` is.
@@ -52,7 +57,7 @@ pub(crate) fn glance(
     };
     match decode_with(bytes, options) {
         Ok(Outcome::Complete { header, consumed }) => {
-            Ok(Glance::Complete(Announcement::of(header), BytesMut::from(&bytes[consumed..])))
+            Ok(Glance::Complete(Announcement::of(&header, consumed), BytesMut::from(&bytes[consumed..])))
         }
         Ok(Outcome::NeedMore(_)) => Ok(Glance::More(BytesMut::from(bytes))),
         Err(error) => Err((error.into(), BytesMut::from(bytes))),
@@ -84,7 +89,7 @@ async fn read_unhurried(
         receive(peer, buffer, missing).await?;
         match decode_with(buffer, options)? {
             Outcome::Complete { header, consumed } => {
-                let announcement = Announcement::of(header);
+                let announcement = Announcement::of(&header, consumed);
                 buffer.advance(consumed);
                 if buffer.is_empty() {
                     // The session may idle for days: the memory of its header must not.
@@ -121,7 +126,7 @@ fn broken(error: io::Error, nothing_came: bool) -> HeaderReadError {
 }
 
 impl Announcement {
-    fn of(header: Header<'_>) -> Self {
+    fn of(header: &Header<'_>, length: usize) -> Self {
         let (client, destination) = match (header.command(), header.transport()) {
             (Command::Proxy, Transport::Stream) => {
                 (header.source().map(ClaimedSource::new), header.destination().map(ClaimedDestination::new))
@@ -130,12 +135,20 @@ impl Announcement {
             // fall back" to the same (§2.2), as must UNKNOWN, UNSPEC and UNIX, which have no source.
             (Command::Local, _) | (Command::Proxy, Transport::Unspec | Transport::Datagram) => (None, None),
         };
-        Self { version: Some(header.version()), client, destination }
+        Self {
+            version: Some(header.version()),
+            // At most MAX_V2_LEN.
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+            details: HeaderDetails::of(&header.tlvs()),
+            client,
+            destination,
+        }
     }
 
     /// The peer itself is the client.
     pub(crate) fn of_peer(peer: PeerAddr) -> Self {
-        Self { version: None, client: Some(ClaimedSource::new(peer.addr())), destination: None }
+        let client = Some(ClaimedSource::new(peer.addr()));
+        Self { version: None, length: 0, details: None, client, destination: None }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::TcpStream;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -14,45 +14,19 @@ use tokio::time::timeout;
 
 use crate::errno;
 use crate::report::CloseReason;
-use crate::tcp::direction::{Broken, Direction, Moved, Way};
+use crate::tcp::direction::{Broken, Direction, Way};
 use crate::tcp::last_words;
 use crate::tcp::socket::{Socket, Watched, keep_alive};
 use crate::tick::Asked;
 use crate::worker::Seat;
 
-/// Bytes delivered so far, readable while the session lives.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    up: Moved,
-    down: Moved,
-    half_closed: AtomicBool,
-}
+/// Who looks on while a session relays.
+pub(crate) trait Onlooker {
+    /// A turn of the session begins.
+    fn turn(&self, peer: &TcpStream, target: &TcpStream);
 
-impl Traffic {
-    /// Bytes the target's socket accepted.
-    pub(crate) fn up(&self) -> u64 {
-        self.up.get()
-    }
-
-    /// Bytes the peer's socket accepted.
-    pub(crate) fn down(&self) -> u64 {
-        self.down.get()
-    }
-
-    /// One side has ended, and the other was told.
-    pub(crate) fn half_closed(&self) -> bool {
-        self.half_closed.load(Ordering::Relaxed)
-    }
-
-    /// One side has ended.
-    pub(crate) fn note_half_closed(&self) {
-        self.half_closed.store(true, Ordering::Relaxed);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn note_up(&self, bytes: usize) {
-        self.up.add(bytes);
-    }
+    /// One side has ended and the other was told.
+    fn half_closed(&self, ended: Side);
 }
 
 /// Two connections and what is on its way between them: nearly all that an idle session consists of.
@@ -74,7 +48,7 @@ impl Relay {
     /// The end of one side is carried over to the other at once and its answers still come back. When one side
     /// breaks, what it had sent before is delivered as far as the other side takes it within the time that the
     /// configuration gives last words; dropping the relay then resets both.
-    pub(crate) async fn run(&mut self, seat: &Seat) -> Result<(), RelayError> {
+    pub(crate) async fn run(&mut self, seat: &Seat, onlooker: &impl Onlooker) -> Result<(), RelayError> {
         let Self { peer, target, up, down } = self;
         let mut both = Both {
             peer,
@@ -86,7 +60,7 @@ impl Relay {
             peer_watch: Watch::default(),
             target_watch: Watch::default(),
         };
-        let Err(broken) = poll_fn(|cx| both.poll(cx)).await else { return Ok(()) };
+        let Err(broken) = poll_fn(|cx| both.poll(onlooker, cx)).await else { return Ok(()) };
 
         let (upward, downward) = (both.upward(), both.downward());
         let (speaker, way) = match broken.side {
@@ -111,6 +85,7 @@ impl Relay {
             }
         })
         .await;
+        seat.traffic.note_turn();
         Err(broken)
     }
 
@@ -134,16 +109,21 @@ struct Both<'a> {
 }
 
 impl<'a> Both<'a> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+    fn poll(&mut self, onlooker: &impl Onlooker, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        onlooker.turn(self.peer.get_ref(), self.target.get_ref());
         let (upward, downward) = (self.upward(), self.downward());
         // Reading first: data that came before a reset is moved in the ordinary way.
         let one = self.up.poll(upward, self.down.is_done(), cx).map_err(RelayError::going_up)?;
         let other = self.down.poll(downward, self.up.is_done(), cx).map_err(RelayError::going_down)?;
-        if one.is_ready() && other.is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        if one.is_ready() || other.is_ready() {
-            self.seat.traffic.note_half_closed();
+        self.seat.traffic.note_turn();
+        match (one.is_ready(), other.is_ready()) {
+            (true, true) => return Poll::Ready(Ok(())),
+            (false, false) => {}
+            (peer_ended, _) => {
+                if self.seat.traffic.note_half_closed() {
+                    onlooker.half_closed(if peer_ended { Side::Peer } else { Side::Target });
+                }
+            }
         }
         if let Poll::Ready(error) = self.peer_watch.poll(self.up.is_deaf(), self.peer, cx) {
             return Poll::Ready(Err(RelayError { side: Side::Peer, error }));
@@ -172,15 +152,24 @@ impl<'a> Both<'a> {
     }
 
     fn upward(&self) -> Way<'a> {
-        Way { from: self.peer, to: self.target, moved: &self.seat.traffic.up, pipes: &self.seat.worker.pipes }
+        let Seat { worker, traffic, .. } = self.seat;
+        Way {
+            from: self.peer,
+            to: self.target,
+            moved: &traffic.up,
+            total: &worker.totals.up,
+            pipes: &worker.pipes,
+        }
     }
 
     fn downward(&self) -> Way<'a> {
+        let Seat { worker, traffic, .. } = self.seat;
         Way {
             from: self.target,
             to: self.peer,
-            moved: &self.seat.traffic.down,
-            pipes: &self.seat.worker.pipes,
+            moved: &traffic.down,
+            total: &worker.totals.down,
+            pipes: &worker.pipes,
         }
     }
 }
@@ -291,6 +280,14 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
 
+    struct Nobody;
+
+    impl Onlooker for Nobody {
+        fn turn(&self, _peer: &TcpStream, _target: &TcpStream) {}
+
+        fn half_closed(&self, _ended: Side) {}
+    }
+
     /// A connection: the gateway's end, and the far one.
     fn connection() -> (Watched, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -313,9 +310,12 @@ mod tests {
         let seat = Seat::alone();
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
         let mut relay = Relay::new(Socket::new(peer), Socket::new(target), upload);
-        let error = relay.run(&seat).await.unwrap_err();
+        let error = relay.run(&seat, &Nobody).await.unwrap_err();
         assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
         assert_eq!((seat.traffic.up(), seat.traffic.down()), (0, 21));
+        let totals = seat.worker.totals.get();
+        assert_eq!((totals.down.copied, totals.up.copied), (21, 0));
+        assert!(seat.traffic.first_byte().is_some());
 
         let mut answer = [0; 21];
         client.read_exact(&mut answer).unwrap();

@@ -1,10 +1,12 @@
 //! One side of a session: a socket that is reset unless it is ended in order.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::unix::AsyncFd;
 
@@ -27,6 +29,26 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) const fn new(stream: Watched) -> Self {
         Self { stream, finished: false }
+    }
+
+    /// Tells the other end that nothing more comes.
+    pub(crate) fn end_writing(&self) {
+        // It fails where the other end has gone already.
+        SockRef::from(&self.stream).shutdown(Shutdown::Write).ok();
+    }
+
+    /// Reads and forgets what still comes, up to the end of the other side.
+    pub(crate) async fn discard(&self) {
+        let mut room = [0; 512];
+        loop {
+            let Ok(mut ready) = self.stream.readable().await else { return };
+            match recv(&self.stream, &mut room, RecvFlags::empty()) {
+                Ok((0, _)) => return,
+                Ok(_) => {}
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(_) => return,
+            }
+        }
     }
 
     /// Closes in order: the kernel goes on to deliver what it accepted, then sends a FIN if none was sent yet.

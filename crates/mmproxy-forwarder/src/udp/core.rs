@@ -100,8 +100,9 @@ pub(crate) trait World {
     /// From now on replies of `upstream` are told by the number `id`.
     fn watch(&mut self, upstream: &Self::Upstream, id: FlowId) -> io::Result<()>;
 
-    /// Sends a payload to the target.
-    fn send(&mut self, upstream: &Self::Upstream, payload: &[u8]) -> io::Result<()>;
+    /// Sends a payload of the flow `id` to the target, now or together with others; if that fails later, the core is
+    /// [told](Core::unsent).
+    fn send(&mut self, id: FlowId, upstream: &Self::Upstream, payload: &[u8]) -> io::Result<()>;
 
     /// A flow began.
     fn opened(&mut self, flow: &Flow<Self::Upstream>);
@@ -171,6 +172,14 @@ impl<U> Core<U> {
         let answer = Answer { to: flow.peer, from: flow.local, header: flow.announced.reply };
         self.table.touch(id, Way::Down, now);
         Some(answer)
+    }
+
+    /// A datagram of `len` bytes that the flow `id` was to send has not been sent; by whom it came.
+    pub(crate) fn unsent(&mut self, id: FlowId, len: usize) -> Option<PeerAddr> {
+        let flow = self.table.get_mut(id)?;
+        flow.traffic.datagrams_up -= 1;
+        flow.traffic.bytes_up -= len as u64;
+        Some(flow.peer)
     }
 
     /// The socket of the flow `id`.
@@ -266,14 +275,15 @@ impl<U> Core<U> {
         now: Instant,
     ) -> Result<(), Dropped> {
         let Some(flow) = self.table.get_mut(id) else { return Ok(()) };
-        world.send(&flow.upstream, payload).map_err(Dropped::Unsent)?;
+        world.send(id, &flow.upstream, payload).map_err(Dropped::Unsent)?;
         flow.traffic.datagrams_up += 1;
         flow.traffic.bytes_up += payload.len() as u64;
         self.table.touch(id, Way::Up, now);
         Ok(())
     }
 
-    fn close(&mut self, world: &mut impl World<Upstream = U>, id: FlowId, end: FlowEnd) {
+    /// Ends the flow `id`.
+    pub(crate) fn close(&mut self, world: &mut impl World<Upstream = U>, id: FlowId, end: FlowEnd) {
         let established = self.table.is_established(id);
         if let Some(flow) = self.table.remove(id) {
             self.forget_sender((flow.peer.addr(), flow.local), id);

@@ -61,13 +61,15 @@ pub enum DropReason {
     ReplyTooLarge,
     /// The kernel did not send a reply to the balancer.
     ReplyFailed,
+    /// The balancer's own datagram, which policy refuses.
+    HealthCheckRefused,
     /// The gateway is stopping and takes no new flows.
     Stopping,
 }
 
 impl DropReason {
     /// Every reason, to register labels before the first datagram.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::PeerNotAllowed,
         Self::HeaderMissing,
         Self::HeaderTruncated,
@@ -89,6 +91,7 @@ impl DropReason {
         Self::TooLarge,
         Self::ReplyTooLarge,
         Self::ReplyFailed,
+        Self::HealthCheckRefused,
         Self::Stopping,
     ];
 
@@ -116,6 +119,7 @@ impl DropReason {
             Self::TooLarge => "too_large",
             Self::ReplyTooLarge => "reply_too_large",
             Self::ReplyFailed => "reply_failed",
+            Self::HealthCheckRefused => "health_check_refused",
             Self::Stopping => "stopping",
         }
     }
@@ -133,6 +137,7 @@ impl DropReason {
             | Self::SourceRefused
             | Self::DestinationRefused
             | Self::SourceUnusable
+            | Self::HealthCheckRefused
             | Self::TooLarge => Blame::Peer,
             Self::NoTarget | Self::PortUnavailable | Self::NotPermitted => Blame::Configuration,
             Self::OutOfResources | Self::FlowLimit | Self::Overloaded | Self::ReplyFailed => Blame::Resources,
@@ -177,6 +182,7 @@ impl DropReason {
             CloseReason::SessionLimit | CloseReason::OutOfResources => Self::OutOfResources,
             CloseReason::TargetRefused => Self::TargetRefused,
             CloseReason::NamespaceGone => Self::NamespaceGone,
+            CloseReason::HealthCheckRefused => Self::HealthCheckRefused,
             // Of TCP's own ends only those about a target that is not there can come from here.
             CloseReason::TargetUnreachable
             | CloseReason::TargetTimeout
@@ -192,6 +198,9 @@ impl DropReason {
             | CloseReason::PeerLost
             | CloseReason::IdleTimeout
             | CloseReason::HalfClosedTimeout
+            | CloseReason::HealthCheck
+            | CloseReason::HealthCheckFailed
+            | CloseReason::Killed
             | CloseReason::Drained
             | CloseReason::Panicked => Self::TargetUnreachable,
         }
@@ -212,10 +221,16 @@ pub struct UdpCounts {
     pub up: u64,
     /// Datagrams handed to balancers.
     pub down: u64,
+    /// Payload handed to targets, in bytes.
+    pub bytes_up: u64,
+    /// Payload that came back from targets, in bytes.
+    pub bytes_down: u64,
     /// Flows that had to go before their time to make room for others.
     pub evicted: u64,
     /// Replies that went in fragments because the header in front made them too large for the path.
     pub fragmented: u64,
+    /// Panics of workers, each of which cost the flows that the worker had.
+    pub panics: u64,
     dropped: [u64; DropReason::ALL.len()],
 }
 
@@ -231,10 +246,14 @@ impl UdpCounts {
 pub(crate) struct Counters {
     pub(crate) up: AtomicU64,
     pub(crate) down: AtomicU64,
+    pub(crate) bytes_up: AtomicU64,
+    pub(crate) bytes_down: AtomicU64,
     pub(crate) evicted: AtomicU64,
     pub(crate) fragmented: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
     told: Mutex<[RateLimited; DropReason::ALL.len()]>,
+    panics: AtomicU64,
+    panics_told: Mutex<RateLimited>,
 }
 
 impl Counters {
@@ -242,10 +261,14 @@ impl Counters {
         Self {
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
+            bytes_up: AtomicU64::new(0),
+            bytes_down: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             fragmented: AtomicU64::new(0),
             dropped: std::array::from_fn(|_| AtomicU64::new(0)),
             told: Mutex::new(std::array::from_fn(|_| RateLimited::per_minute())),
+            panics: AtomicU64::new(0),
+            panics_told: Mutex::new(RateLimited::per_minute()),
         }
     }
 
@@ -255,12 +278,21 @@ impl Counters {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)[reason as usize].admit(now)
     }
 
+    /// The same for a worker's panic.
+    pub(crate) fn panicked(&self, now: Instant) -> Option<u64> {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+        self.panics_told.lock().unwrap_or_else(PoisonError::into_inner).admit(now)
+    }
+
     pub(crate) fn snapshot(&self) -> UdpCounts {
         UdpCounts {
             up: self.up.load(Ordering::Relaxed),
             down: self.down.load(Ordering::Relaxed),
+            bytes_up: self.bytes_up.load(Ordering::Relaxed),
+            bytes_down: self.bytes_down.load(Ordering::Relaxed),
             evicted: self.evicted.load(Ordering::Relaxed),
             fragmented: self.fragmented.load(Ordering::Relaxed),
+            panics: self.panics.load(Ordering::Relaxed),
             dropped: std::array::from_fn(|reason| self.dropped[reason].load(Ordering::Relaxed)),
         }
     }

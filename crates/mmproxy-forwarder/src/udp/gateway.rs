@@ -1,15 +1,17 @@
 //! The UDP gateway: serves listeners, ends in order.
 
 use std::io;
-use std::sync::Arc;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::GatewayConfig;
 use crate::error::ServeError;
 use crate::gateway::{Drained, Gateway, Phase, Shared, Shutdown};
+use crate::live::{LiveSession, Order, Which};
 use crate::observer::Observer;
 use crate::report::SessionId;
 use crate::udp::drops::{Counters, UdpCounts};
@@ -47,6 +49,7 @@ impl UdpGateway {
             options,
             counters: Counters::new(),
             endpoints: Endpoints::default(),
+            serving: Mutex::default(),
             flows: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -55,7 +58,8 @@ impl UdpGateway {
     /// Serves `listener` on a thread of its own until `shutdown` says to stop; then flows fall silent or meet the drain
     /// deadline.
     ///
-    /// A flow that was silent for a second then is finished. Dropping the future stops at once. Several listeners: one
+    /// A flow that was silent for a second then is finished. A panic, which is a bug of this crate or of the observer,
+    /// costs the flows of that thread, and nothing else. Dropping the future stops at once. Several listeners: one
     /// call each, on clones; every one of [`UdpListener::bind`] has to be served.
     ///
     /// # Errors
@@ -67,19 +71,18 @@ impl UdpGateway {
         let register = |error| ServeError::Register { listener: address, error };
         let orders = Arc::new(Orders::default());
         let control = Control { orders: Arc::clone(&orders), bell: listener.bell() };
+        self.shared
+            .serving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((Arc::downgrade(&orders), listener.bell()));
         let (ended, mut end) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
             .name("udp".to_owned())
             .spawn(move || {
-                let served = match Worker::new(&listener, &shared) {
-                    Ok(worker) => {
-                        worker.run(&orders).map_err(|error| ServeError::Listener { listener: address, error })
-                    }
-                    Err(error) => Err(ServeError::Register { listener: address, error }),
-                };
                 // Nobody waits who has dropped the future.
-                drop(ended.send(served));
+                drop(ended.send(work(listener, &shared, &orders)));
             })
             .map_err(register)?;
         let served = tokio::select! {
@@ -98,14 +101,64 @@ impl UdpGateway {
             }
         };
         served.unwrap_or_else(|_| {
-            let error = io::Error::other("its thread panicked");
+            let error = io::Error::other("its thread is gone");
             Err(ServeError::Listener { listener: address, error })
         })
+    }
+
+    /// Flows that live, `at_most` so many of each listener, in no order.
+    pub async fn flows(&self, at_most: usize) -> Vec<LiveSession> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.ask(&Order::Tell(tell), at_most);
+        let mut flows = Vec::new();
+        while let Some(flow) = told.recv().await {
+            flows.push(flow);
+        }
+        flows
+    }
+
+    /// Closes the flows that are meant, and returns which they were.
+    pub async fn close_flows(&self, which: Which) -> Vec<SessionId> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        self.ask(&Order::End(which, tell), usize::MAX);
+        let mut closed = Vec::new();
+        while let Some(id) = told.recv().await {
+            closed.push(id);
+        }
+        closed
+    }
+
+    fn ask(&self, order: &Order, at_most: usize) {
+        let mut serving = self.shared.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        // A worker that ends while it is asked drops the orders with its end of the channel.
+        serving.retain(|(orders, bell)| match orders.upgrade() {
+            Some(orders) => {
+                orders.ask(order.clone(), at_most);
+                bell.ring();
+                true
+            }
+            None => false,
+        });
     }
 
     /// What was counted so far.
     pub fn counts(&self) -> UdpCounts {
         self.shared.counters.snapshot()
+    }
+}
+
+/// What the thread of one listener does.
+fn work(mut listener: UdpListener, shared: &UdpShared, orders: &Orders) -> Result<Drained, ServeError> {
+    let address = listener.local_addr();
+    let ring = listener.take_ring();
+    let mut worker = Worker::new(&listener, ring, shared)
+        .map_err(|error| ServeError::Register { listener: address, error })?;
+    loop {
+        // What the panic left half done is thrown away by `begin_anew`.
+        match panic::catch_unwind(AssertUnwindSafe(|| worker.run(orders))) {
+            Ok(served) => return served.map_err(|error| ServeError::Listener { listener: address, error }),
+            Err(_) => worker.begin_anew(),
+        }
     }
 }
 
@@ -140,6 +193,8 @@ pub(crate) struct UdpShared {
     pub(crate) options: UdpOptions,
     pub(crate) counters: Counters,
     pub(crate) endpoints: Endpoints,
+    /// To ask the workers.
+    serving: Mutex<Vec<(Weak<Orders>, Bell)>>,
     flows: AtomicU64,
 }
 

@@ -11,8 +11,10 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use crate::addr::{PeerAddr, SpoofSource, TargetAddr};
 use crate::error::SessionError;
+use crate::health::{HealthCheckEnd, HealthChecks};
+use crate::live::{LiveSession, SessionState};
 use crate::netns::{Namespace, NamespaceGone};
-use crate::observer::DatagramsDropped;
+use crate::observer::{DatagramsDropped, WorkerPanicked};
 use crate::report::SessionId;
 use crate::udp::core::{Dropped, Flow, Incoming, World};
 use crate::udp::drops::DropReason;
@@ -22,6 +24,7 @@ use crate::udp::key::FlowKey;
 use crate::udp::listen::UdpListener;
 use crate::udp::mailbox::Letter;
 use crate::udp::report::{FlowEnd, FlowReport};
+use crate::udp::sends::Sends;
 use crate::udp::table::FlowId;
 use crate::udp::upstream::Upstream;
 use crate::worker::Worker;
@@ -37,8 +40,12 @@ pub(crate) struct Net<'a> {
     namespace: Option<Namespace>,
     /// The last balancer that was found in the list of allowed networks.
     admitted: Option<IpAddr>,
-    /// Datagrams handed to targets since they were added to the counters.
+    /// Datagrams that wait to be sent to targets; `None` where each is sent at once.
+    pub(crate) sends: Option<Sends>,
+    /// Datagrams handed to targets, and bytes each way, since they were added to the counters.
     sent: u64,
+    bytes_up: u64,
+    bytes_down: u64,
 }
 
 /// A flow's side toward its target.
@@ -49,10 +56,35 @@ pub(crate) struct Leg {
     id: SessionId,
 }
 
+impl Leg {
+    /// Number of the flow.
+    pub(crate) const fn id(&self) -> SessionId {
+        self.id
+    }
+}
+
 impl<'a> Net<'a> {
-    pub(crate) fn new(epoll: Epoll, listener: &'a UdpListener, shared: &'a UdpShared) -> Self {
+    /// With `together`, datagrams to targets wait in [`sends`](Self::sends).
+    pub(crate) fn new(
+        epoll: Epoll,
+        listener: &'a UdpListener,
+        shared: &'a UdpShared,
+        together: bool,
+    ) -> Self {
+        let sends = together.then(Sends::default);
         let authority = Worker::new(Arc::clone(&shared.gateway), listener.local_addr());
-        Self { epoll, authority, listener, shared, namespace: None, admitted: None, sent: 0 }
+        Self {
+            epoll,
+            authority,
+            listener,
+            shared,
+            namespace: None,
+            admitted: None,
+            sends,
+            sent: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+        }
     }
 
     /// Whether targets are in a namespace that may go away.
@@ -88,10 +120,56 @@ impl<'a> Net<'a> {
         }
     }
 
+    /// Counts a panic that cost `flows`, and tells of it now and then.
+    pub(crate) fn tell_panicked(&self, flows: usize, now: Instant) {
+        if let Some(held_back) = self.shared.counters.panicked(now) {
+            let told = WorkerPanicked { listener: self.listener.local_addr(), flows, held_back };
+            self.shared.gateway.observer.worker_panicked(&told);
+        }
+    }
+
     /// Adds to the counters that other threads read.
     pub(crate) fn count(&mut self) {
         if self.sent > 0 {
             self.shared.counters.up.fetch_add(std::mem::take(&mut self.sent), Ordering::Relaxed);
+            self.shared.counters.bytes_up.fetch_add(std::mem::take(&mut self.bytes_up), Ordering::Relaxed);
+        }
+        if self.bytes_down > 0 {
+            self.shared
+                .counters
+                .bytes_down
+                .fetch_add(std::mem::take(&mut self.bytes_down), Ordering::Relaxed);
+        }
+    }
+
+    /// A datagram of `len` bytes was handed to a target.
+    pub(crate) const fn sent(&mut self, len: usize) {
+        self.sent += 1;
+        self.bytes_up += len as u64;
+    }
+
+    /// A reply of `len` bytes came from a target.
+    pub(crate) const fn returned(&mut self, len: usize) {
+        self.bytes_down += len as u64;
+    }
+
+    /// What a flow tells of itself.
+    pub(crate) fn live(&self, flow: &Flow<Leg>) -> LiveSession {
+        let report = self.report(flow, false);
+        LiveSession {
+            id: report.id,
+            peer: report.peer,
+            listener: report.listener,
+            header: report.header,
+            claimed: report.claimed,
+            bound: Some(report.bound),
+            target: Some(report.target),
+            state: SessionState::Relay,
+            age: report.total_time,
+            bytes_up: report.bytes_up,
+            bytes_down: report.bytes_down,
+            peer_tcp: None,
+            target_tcp: None,
         }
     }
 
@@ -145,6 +223,7 @@ impl World for Net<'_> {
                 let source = self.authority.authorise(claimed)?;
                 Ok((Some(source), config.targets.of_client(source, announced.destination)?))
             }
+            None if config.health_checks == HealthChecks::Refuse => Err(HealthCheckEnd::Refused.into()),
             None => Ok((None, config.targets.of_balancer(peer)?)),
         }
     }
@@ -162,9 +241,14 @@ impl World for Net<'_> {
         Ok(self.epoll.add(leg.socket.socket(), EpollEvent::new(EpollFlags::EPOLLIN, id.to_bits()))?)
     }
 
-    fn send(&mut self, leg: &Leg, payload: &[u8]) -> io::Result<()> {
-        leg.socket.send(payload)?;
-        self.sent += 1;
+    fn send(&mut self, id: FlowId, leg: &Leg, payload: &[u8]) -> io::Result<()> {
+        match &mut self.sends {
+            Some(sends) => sends.add(id, payload),
+            None => {
+                leg.socket.send(payload)?;
+                self.sent(payload.len());
+            }
+        }
         Ok(())
     }
 

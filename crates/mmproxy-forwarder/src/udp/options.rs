@@ -60,6 +60,16 @@ impl UdpOptions {
         Ok(self)
     }
 
+    /// The header that datagrams begin with.
+    pub const fn datagram_format(&self) -> DatagramFormat {
+        self.format
+    }
+
+    /// Which of them do.
+    pub const fn header_rule(&self) -> HeaderRule {
+        self.header
+    }
+
     /// What the codec is asked for.
     pub(crate) fn decode(&self) -> DecodeOptions {
         DecodeOptions::new().formats(match self.format {

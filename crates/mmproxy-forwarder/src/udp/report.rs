@@ -56,13 +56,18 @@ pub enum FlowEnd {
     Evicted,
     /// The network namespace of the target is gone, or another one took its place.
     NamespaceGone,
+    /// The operator closed it.
+    Killed,
     /// The gateway stopped.
     Stopped,
+    /// Its worker panicked, which is a bug.
+    Panicked,
 }
 
 impl FlowEnd {
     /// Every end, to register labels before the first flow.
-    pub const ALL: [Self; 4] = [Self::Idle, Self::Evicted, Self::NamespaceGone, Self::Stopped];
+    pub const ALL: [Self; 6] =
+        [Self::Idle, Self::Evicted, Self::NamespaceGone, Self::Killed, Self::Stopped, Self::Panicked];
 
     /// Name in logs and metrics. Never rename: dashboards key on it.
     pub const fn label(self) -> &'static str {
@@ -70,7 +75,9 @@ impl FlowEnd {
             Self::Idle => "idle",
             Self::Evicted => "evicted",
             Self::NamespaceGone => "namespace_gone",
+            Self::Killed => "killed",
             Self::Stopped => "stopped",
+            Self::Panicked => "panicked",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use nix::libc;
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, send};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::addr::{Family, SpoofSource, TargetAddr};
@@ -61,17 +61,18 @@ impl Upstream {
     /// Hands one datagram to the kernel. Never waits: `WouldBlock` if the socket is full.
     pub(crate) fn send(&self, payload: &[u8]) -> io::Result<()> {
         let send = || send(self.socket.as_raw_fd(), payload, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
-        match send() {
-            Ok(_) => Ok(()),
-            // What an earlier datagram met, reported in the place of this one, which was not sent.
-            Err(errno) if is_reported_later(errno as i32) => Ok(send().map(drop)?),
-            Err(errno) => Err(errno.into()),
-        }
+        send().map(drop).or_else(|errno| self.send_after(errno.into(), payload))
     }
 
-    /// The next datagram of the target. Never waits: `WouldBlock` if there is none.
-    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
+    /// What there is to do when the kernel did not take a datagram: if `error` is about an earlier one and was reported
+    /// in its place, sends it again.
+    #[cold]
+    pub(crate) fn send_after(&self, error: io::Error, payload: &[u8]) -> io::Result<()> {
+        if !error.raw_os_error().is_some_and(is_reported_later) {
+            return Err(error);
+        }
+        Ok(send(self.socket.as_raw_fd(), payload, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+            .map(drop)?)
     }
 
     pub(crate) const fn socket(&self) -> &Socket {

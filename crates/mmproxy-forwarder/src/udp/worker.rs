@@ -1,7 +1,10 @@
 //! One worker: a thread that waits for datagrams, and moves them.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,6 +15,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::addr::PeerAddr;
 use crate::errno;
 use crate::gateway::Drained;
+use crate::live::Order;
+use crate::sys::calls::{Call, Calls, Ring};
 use crate::sys::datagram::{Inbox, Outbox, Oversized, Unsent, set_oversized};
 use crate::udp::core::{Core, Dropped, Incoming};
 use crate::udp::drops::DropReason;
@@ -19,6 +24,7 @@ use crate::udp::gateway::UdpShared;
 use crate::udp::listen::UdpListener;
 use crate::udp::net::{Leg, Net};
 use crate::udp::report::FlowEnd;
+use crate::udp::sends::Sends;
 use crate::udp::table::FlowId;
 
 /// Serves one [`UdpListener`] on the calling thread.
@@ -27,27 +33,43 @@ pub(crate) struct Worker<'a> {
     net: Net<'a>,
     inbox: Inbox,
     outbox: Outbox,
+    calls: Calls,
+    /// Flows that have something to read.
+    ready: Vec<FlowId>,
     listener: &'a UdpListener,
     shared: &'a UdpShared,
 }
 
 /// Tells a worker to end, from another thread; its bell has to be rung afterwards.
 #[derive(Debug, Default)]
-pub(crate) struct Orders(AtomicU8);
+pub(crate) struct Orders {
+    phase: AtomicU8,
+    /// What its flows are asked.
+    asked: Mutex<Vec<(Order, usize)>>,
+}
 
 impl Orders {
     /// No new flows, and an end soon.
     pub(crate) fn drain(&self) {
-        self.0.fetch_max(DRAIN, Ordering::Release);
+        self.phase.fetch_max(DRAIN, Ordering::Release);
     }
 
     /// The end, now.
     pub(crate) fn cut(&self) {
-        self.0.fetch_max(CUT, Ordering::Release);
+        self.phase.fetch_max(CUT, Ordering::Release);
     }
 
     fn now(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
+        self.phase.load(Ordering::Acquire)
+    }
+
+    /// Asks `at_most` so many flows.
+    pub(crate) fn ask(&self, order: Order, at_most: usize) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((order, at_most));
+    }
+
+    fn asked(&self) -> Vec<(Order, usize)> {
+        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -55,17 +77,21 @@ impl<'a> Worker<'a> {
     /// # Errors
     ///
     /// The kernel does not let the sockets be watched.
-    pub(crate) fn new(listener: &'a UdpListener, shared: &'a UdpShared) -> io::Result<Self> {
+    pub(crate) fn new(
+        listener: &'a UdpListener,
+        ring: Option<Ring>,
+        shared: &'a UdpShared,
+    ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(listener.fd(), EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         epoll.add(listener.mailbox().bell(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
-        let config = &shared.gateway.config;
-        let rules = shared.options.rules(listener.workers());
         Ok(Self {
-            core: Core::new(&shared.options, rules, config.client_from),
-            net: Net::new(epoll, listener, shared),
+            core: new_core(listener, shared),
+            net: Net::new(epoll, listener, shared, ring.is_some()),
             inbox: Inbox::new(BATCH),
             outbox: Outbox::new(BATCH, listener.family()),
+            calls: Calls::new(ring),
+            ready: Vec::with_capacity(EVENTS),
             listener,
             shared,
         })
@@ -76,7 +102,7 @@ impl<'a> Worker<'a> {
     /// # Errors
     ///
     /// What the kernel said about the listener; no datagram can arrive any more.
-    pub(crate) fn run(mut self, orders: &Orders) -> io::Result<Drained> {
+    pub(crate) fn run(&mut self, orders: &Orders) -> io::Result<Drained> {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut end: Option<End> = None;
         let served = loop {
@@ -99,7 +125,7 @@ impl<'a> Worker<'a> {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => break Err(errno.into()),
             };
-            if let Err(error) = self.turn(&events[..ready], clock()) {
+            if let Err(error) = self.turn(&events[..ready], orders, clock()) {
                 break Err(error);
             }
         };
@@ -107,25 +133,40 @@ impl<'a> Worker<'a> {
         served.map(|()| Drained { finished: end.map_or(0, |end| end.finished), cut })
     }
 
+    /// After a panic: ends every flow, and has nothing left of what was going on. Needs nothing that might not be had.
+    pub(crate) fn begin_anew(&mut self) {
+        let flows = self.core.table().len();
+        let again = AssertUnwindSafe(|| {
+            self.core.close_all(&mut self.net, FlowEnd::Panicked);
+            self.net.tell_panicked(flows, clock());
+        });
+        // What is half done, or an observer, may well panic again. The sockets close all the same, with the flows.
+        drop(panic::catch_unwind(again));
+        self.core = new_core(self.listener, self.shared);
+        self.net.sends = self.calls.share().then(Sends::default);
+        self.outbox.clear();
+        self.ready.clear();
+    }
+
     /// What there is to do after one wait.
-    fn turn(&mut self, events: &[EpollEvent], now: Instant) -> io::Result<()> {
+    fn turn(&mut self, events: &[EpollEvent], orders: &Orders, now: Instant) -> io::Result<()> {
         if self.net.namespace_changed() {
             self.core.close_all(&mut self.net, FlowEnd::NamespaceGone);
         }
         let (mut arrivals, mut letters) = (false, false);
-        // One of each while many have something: asking a socket that is empty costs as much as one that is not. A few
-        // that have much are emptied.
-        let appetite = if events.len() > FEW { 1 } else { REPLIES };
         for event in events {
             match event.data() {
                 LISTENER => arrivals = true,
                 BELL => letters = true,
-                flow => self.replies(FlowId::from_bits(flow), appetite, now),
+                flow => self.ready.push(FlowId::from_bits(flow)),
             }
         }
-        self.flush();
+        self.replies(now);
         if letters {
             self.letters(now);
+            for (order, at_most) in orders.asked() {
+                self.hear(&order, at_most);
+            }
         }
         let received = if arrivals { self.arrivals(now) } else { Ok(()) };
         self.net.count();
@@ -154,9 +195,10 @@ impl<'a> Worker<'a> {
                 let first = pieces.next().unwrap_or_default();
                 for bytes in std::iter::once(first).chain(pieces) {
                     let incoming = Incoming { peer: PeerAddr::new(from), local, bytes };
-                    deliver(&mut self.core, &mut self.net, &incoming, now);
+                    deliver(&mut self.core, &mut self.net, &mut self.calls, &incoming, now);
                 }
             }
+            send_all(&mut self.core, &mut self.net, &mut self.calls, now);
             if received < self.inbox.batch() {
                 break;
             }
@@ -164,44 +206,96 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Lets flows do what they were asked from outside.
+    #[cold]
+    fn hear(&mut self, order: &Order, at_most: usize) {
+        let ids: Vec<FlowId> = self.core.table().ids().take(at_most).collect();
+        for id in ids {
+            let Some(flow) = self.core.table().get(id) else { continue };
+            match order {
+                // Whoever asked may have gone.
+                Order::Tell(to) => {
+                    to.send(self.net.live(flow)).ok();
+                }
+                Order::End(which, to) => {
+                    let number = flow.upstream.id();
+                    if which.matches(number, flow.announced.client) {
+                        self.core.close(&mut self.net, id, FlowEnd::Killed);
+                        to.send(number).ok();
+                    }
+                }
+            }
+        }
+    }
+
     /// Datagrams that arrived at another worker.
     fn letters(&mut self, now: Instant) {
         for letter in self.listener.mailbox().collect() {
             let incoming = Incoming { peer: letter.peer, local: letter.local, bytes: &letter.bytes };
-            deliver(&mut self.core, &mut self.net, &incoming, now);
+            deliver(&mut self.core, &mut self.net, &mut self.calls, &incoming, now);
         }
+        send_all(&mut self.core, &mut self.net, &mut self.calls, now);
     }
 
-    /// Datagrams from the target of one flow.
-    fn replies(&mut self, id: FlowId, appetite: usize, now: Instant) {
-        // Bounded, so that a busy target does not keep the others waiting; what is left is told again.
-        for _ in 0..appetite {
-            if self.outbox.is_full() {
+    /// Datagrams from the targets of the flows that are ready.
+    fn replies(&mut self, now: Instant) {
+        // One of each while many have something: asking a socket that is empty costs as much as one that is not. A few
+        // that have much are emptied, up to a bound so that they do not keep the others waiting; what is left is told
+        // again.
+        let rounds = if self.ready.len() > FEW { 1 } else { REPLIES };
+        for _ in 0..rounds {
+            // Some may have ended by an event before this one.
+            self.ready.retain(|id| self.core.upstream(*id).is_some());
+            if self.ready.is_empty() {
+                break;
+            }
+            self.one_reply_each(now);
+        }
+        self.ready.clear();
+        self.flush();
+    }
+
+    /// Keeps of the flows that are ready those that had something.
+    fn one_reply_each(&mut self, now: Instant) {
+        let (mut next, mut kept) = (0, 0);
+        while next < self.ready.len() {
+            if self.outbox.room() == 0 {
                 self.flush();
             }
-            // Gone: ended by an event before this one.
-            let Some(leg) = self.core.upstream(id) else { return };
-            match leg.socket.receive(self.outbox.next_payload()) {
-                Ok(len) => {
-                    let Some(answer) = self.core.reply(id, len, now) else { return };
-                    let from = self.listener.own_ip().is_none().then_some(answer.from);
-                    let header = answer.header.as_ref().map_or(&[][..], |header| header);
-                    self.outbox.queue(header, len, answer.to.addr(), from);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // ICMP: the target is down, and may come up again. The socket is as good as before.
-                Err(error) => {
-                    let reason = DropReason::of_unsent(&error);
-                    self.net.tell_dropped(
-                        reason,
-                        self.core.table().get(id).map(|flow| flow.peer),
-                        &error,
-                        now,
-                    );
-                    return;
+            let ready = &self.ready[next..];
+            let ready = &ready[..ready.len().min(self.outbox.room())];
+            let many = ready.len();
+            self.calls.make(ready.iter().zip(self.outbox.free()).filter_map(|(id, payload)| {
+                Some(Call::Receive(self.core.upstream(*id)?.socket.socket().as_fd(), payload))
+            }));
+            for (number, slot) in self.outbox.take(many).enumerate() {
+                let id = self.ready[next + number];
+                match self.calls.outcome(number) {
+                    Ok(len) => {
+                        self.reply(id, slot, len, now);
+                        self.ready[kept] = id;
+                        kept += 1;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // ICMP: the target is down, and may come up again. The socket is as good as before.
+                    Err(error) => {
+                        let peer = self.core.table().get(id).map(|flow| flow.peer);
+                        self.net.tell_dropped(DropReason::of_unsent(&error), peer, &error, now);
+                    }
                 }
             }
+            next += many;
         }
+        self.ready.truncate(kept);
+    }
+
+    /// A reply of `len` bytes for the flow `id`, which arrived in `slot`.
+    fn reply(&mut self, id: FlowId, slot: usize, len: usize, now: Instant) {
+        let Some(answer) = self.core.reply(id, len, now) else { return };
+        self.net.returned(len);
+        let from = self.listener.own_ip().is_none().then_some(answer.from);
+        let header = answer.header.as_ref().map_or(&[][..], |header| header);
+        self.outbox.queue(slot, header, len, answer.to.addr(), from);
     }
 
     /// Sends the replies that wait.
@@ -279,16 +373,60 @@ struct End {
     finished: usize,
 }
 
-fn deliver(core: &mut Core<Leg>, net: &mut Net<'_>, incoming: &Incoming<'_>, now: Instant) {
-    match core.datagram(net, incoming, now) {
-        Ok(()) => {}
-        Err(dropped) => tell(net, incoming.peer, &dropped, now),
+fn new_core(listener: &UdpListener, shared: &UdpShared) -> Core<Leg> {
+    let rules = shared.options.rules(listener.workers());
+    Core::new(&shared.options, rules, shared.gateway.config.client_from)
+}
+
+fn deliver(
+    core: &mut Core<Leg>,
+    net: &mut Net<'_>,
+    calls: &mut Calls,
+    incoming: &Incoming<'_>,
+    now: Instant,
+) {
+    if let Err(dropped) = core.datagram(net, incoming, now) {
+        tell(net, Some(incoming.peer), &dropped, now);
+    }
+    if net.sends.as_ref().is_some_and(Sends::is_full) {
+        send_all(core, net, calls, now);
     }
 }
 
+/// Sends what waits for it to targets.
+fn send_all(core: &mut Core<Leg>, net: &mut Net<'_>, calls: &mut Calls, now: Instant) {
+    let Some(mut sends) = net.sends.take_if(|sends| sends.len() > 0) else { return };
+    // A new flow took the place of one that had just had a datagram.
+    for _ in 0..sends.forget_unless(|id| core.upstream(id).is_some()) {
+        tell(net, None, &Dropped::Full, now);
+    }
+    calls.make(
+        sends.iter().filter_map(|(id, payload)| {
+            Some(Call::Send(core.upstream(id)?.socket.socket().as_fd(), payload))
+        }),
+    );
+    for number in 0..sends.len() {
+        let (id, payload) = sends.get(number);
+        let Err(error) = calls.outcome(number) else {
+            net.sent(payload.len());
+            continue;
+        };
+        let Some(leg) = core.upstream(id) else { continue };
+        match leg.socket.send_after(error, payload) {
+            Ok(()) => net.sent(payload.len()),
+            Err(error) => {
+                let peer = core.unsent(id, payload.len());
+                tell(net, peer, &Dropped::Unsent(error), now);
+            }
+        }
+    }
+    sends.clear();
+    net.sends = Some(sends);
+}
+
 #[cold]
-fn tell(net: &Net<'_>, peer: PeerAddr, dropped: &Dropped, now: Instant) {
-    net.tell_dropped(dropped.reason(), Some(peer), dropped, now);
+fn tell(net: &Net<'_>, peer: Option<PeerAddr>, dropped: &Dropped, now: Instant) {
+    net.tell_dropped(dropped.reason(), peer, dropped, now);
 }
 
 /// Waits a moment for room in the socket's queue.

@@ -7,10 +7,13 @@
 )]
 
 mod admission;
+mod datagrams;
 mod exhaustion;
 mod header;
+mod health;
 mod isolated;
 mod lifecycle;
+mod live;
 mod namespace;
 mod relay;
 mod rig;

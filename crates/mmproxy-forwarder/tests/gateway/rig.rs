@@ -8,8 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use mmproxy_forwarder::{
-    AllowList, ClaimedSource, ClientPort, CloseReason, Drained, Gateway, GatewayConfig, Listener, Observer,
-    ServeError, SessionEstablished, SessionOpened, SessionReport, Shutdown, TargetAddr, Targets,
+    AllowList, ClaimedSource, ClientPort, CloseReason, Drained, Gateway, GatewayConfig, HeaderDetails,
+    Listener, Observer, ServeError, SessionEstablished, SessionOpened, SessionReport, Shutdown, TargetAddr,
+    Targets,
 };
 use socket2::SockRef;
 
@@ -26,6 +27,8 @@ pub(crate) struct Rig {
     /// The target it hands sessions to.
     pub(crate) target: TcpListener,
     pub(crate) shutdown: Shutdown,
+    /// To ask it; gone when it has stopped.
+    gateway: Option<Gateway>,
     events: mpsc::Receiver<Event>,
     tally: RefCell<Tally>,
     thread: Option<JoinHandle<Result<Drained, ServeError>>>,
@@ -69,9 +72,14 @@ impl Rig {
         let shutdown = Shutdown::new();
         let (sender, events) = mpsc::channel();
         let gateway = Gateway::new(config, watch(Recorder(sender))).unwrap();
-        let stop = shutdown.clone();
-        let thread = thread::spawn(move || runtime().block_on(gateway.serve(listener, &stop)));
-        Self { address, target, shutdown, events, tally: RefCell::default(), thread: Some(thread) }
+        let (stop, serving) = (shutdown.clone(), gateway.clone());
+        let thread = thread::spawn(move || runtime().block_on(serving.serve(listener, &stop)));
+        let (gateway, thread) = (Some(gateway), Some(thread));
+        Self { address, target, shutdown, gateway, events, tally: RefCell::default(), thread }
+    }
+
+    pub(crate) fn gateway(&self) -> &Gateway {
+        self.gateway.as_ref().expect("it serves")
     }
 
     /// A balancer's connection, nothing sent yet.
@@ -119,6 +127,7 @@ impl Rig {
 
     fn join(&mut self) -> (Result<Drained, ServeError>, Vec<Closed>) {
         let thread = self.thread.take().expect("joined once");
+        self.gateway = None;
         let served = thread.join().expect("the gateway does not panic");
         let mut left = Vec::new();
         // The gateway and its observer are gone, so this ends.
@@ -211,6 +220,10 @@ pub(crate) struct Closed {
     pub(crate) client_port: Option<ClientPort>,
     pub(crate) target: Option<SocketAddr>,
     pub(crate) bytes: (u64, u64),
+    pub(crate) header_len: u32,
+    pub(crate) details: Option<HeaderDetails>,
+    pub(crate) spliced: (u64, u64),
+    pub(crate) first_byte: Option<Duration>,
     pub(crate) total: Duration,
     pub(crate) reason: CloseReason,
     pub(crate) error: Option<String>,
@@ -228,6 +241,10 @@ impl Closed {
             client_port: report.client_port,
             target: report.target.map(TargetAddr::addr),
             bytes: (report.bytes_up, report.bytes_down),
+            header_len: report.header_len,
+            details: report.details.as_deref().cloned(),
+            spliced: (report.spliced_up, report.spliced_down),
+            first_byte: report.first_byte_time,
             total: report.total_time,
             reason: report.reason,
             error: report.error.as_ref().map(ToString::to_string),

@@ -7,29 +7,30 @@ use mmproxy_routing::{Mark, Ports, Priority, Settings, Table, Transport};
 
 use super::TargetArgs;
 use super::values::{FamilyArg, ProtocolArg, ReturnPathMode, address};
+use crate::config::default;
 use crate::target_netns::TargetNetnsArgs;
 
 /// How replies come back, and which mark, table and priority that takes.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct ReturnPathArgs {
     /// What the targets speak
-    #[arg(short, long, value_enum, default_value = "tcp", value_name = "PROTOCOL")]
+    #[arg(short, long, value_enum, default_value = default::PROTOCOL, value_name = "PROTOCOL")]
     pub(crate) protocol: ProtocolArg,
 
     /// How replies of the target come back
-    #[arg(long, value_enum, default_value = "auto", value_name = "MODE", help_heading = "Return path")]
+    #[arg(long, value_enum, default_value = default::RETURN_PATH, value_name = "MODE", help_heading = "Return path")]
     pub(crate) return_path: ReturnPathMode,
 
     /// Firewall mark (SO_MARK) of the connections to the target; with a mask, only those bits are looked at and changed
-    #[arg(short, long, value_name = "N[/MASK]", default_value = "123", help_heading = "Return path")]
+    #[arg(short, long, value_name = "N[/MASK]", default_value = default::MARK, help_heading = "Return path")]
     pub(crate) mark: Mark,
 
     /// Routing table that brings replies back
-    #[arg(short, long, value_name = "N", default_value = "100", help_heading = "Return path")]
+    #[arg(short, long, value_name = "N", default_value = default::TABLE, help_heading = "Return path")]
     pub(crate) table: Table,
 
     /// Priority of the routing rule
-    #[arg(long, value_name = "N", default_value = "100", help_heading = "Return path")]
+    #[arg(long, value_name = "N", default_value = default::PRIORITY, help_heading = "Return path")]
     pub(crate) priority: Priority,
 }
 
@@ -59,11 +60,11 @@ pub(crate) struct TproxyArgs {
     pub(crate) tproxy_ports: Vec<Ports>,
 
     /// Firewall mark of what is handed over, on its way in
-    #[arg(long, value_name = "N[/MASK]", default_value = "124", help_heading = "Transparent listener")]
+    #[arg(long, value_name = "N[/MASK]", default_value = default::TPROXY_MARK, help_heading = "Transparent listener")]
     pub(crate) tproxy_mark: Mark,
 
     /// Routing table that what is marked so is looked up in
-    #[arg(long, value_name = "N", default_value = "101", help_heading = "Transparent listener")]
+    #[arg(long, value_name = "N", default_value = default::TPROXY_TABLE, help_heading = "Transparent listener")]
     pub(crate) tproxy_table: Table,
 }
 

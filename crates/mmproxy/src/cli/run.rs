@@ -13,7 +13,8 @@ use super::values::{
     Limit, Probing, Routing, SourceArg, SourceKind, SourcePortArg, address, duration, keepalive, limit,
     target_v4, target_v6,
 };
-use super::{ReturnPathArgs, TproxyArgs, UdpArgs};
+use super::{EyesArgs, HeaderArg, HealthCheckArg, ReturnPathArgs, SandboxArgs, TproxyArgs, UdpArgs};
+use crate::config::default;
 use crate::target_netns::TargetNetnsArgs;
 
 /// The gateway: the original mmproxy's flags and a few more.
@@ -65,11 +66,15 @@ pub(crate) struct RunArgs {
     #[arg(
         long,
         value_enum,
-        default_value = "header",
+        default_value = default::SOURCE,
         value_name = "WHERE",
         help_heading = "Who may connect"
     )]
     pub(crate) source: SourceArg,
+
+    /// Formats of headers that are accepted; with -p udp one alone [default: v1,v2; with -p udp v2]
+    #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',', help_heading = "Who may connect")]
+    pub(crate) header: Vec<HeaderArg>,
 
     #[command(flatten)]
     pub(crate) path: ReturnPathArgs,
@@ -78,14 +83,14 @@ pub(crate) struct RunArgs {
     pub(crate) netns: TargetNetnsArgs,
 
     /// Whether to install the return path (and remove it at the end), only look at it, or leave it alone
-    #[arg(long, value_enum, default_value = "auto", value_name = "WHAT", help_heading = "Return path")]
+    #[arg(long, value_enum, default_value = default::ROUTING, value_name = "WHAT", help_heading = "Return path")]
     pub(crate) routing: Routing,
 
     /// Source port of the connection to the target
     ///
     /// `keep` the client's port or refuse; `prefer` it and fall back to another where it is taken; or always take
     /// an `ephemeral` one.
-    #[arg(long, value_enum, default_value = "prefer", value_name = "POLICY", help_heading = "Connections")]
+    #[arg(long, value_enum, default_value = default::SOURCE_PORT, value_name = "POLICY", help_heading = "Connections")]
     pub(crate) source_port: SourcePortArg,
 
     /// The same as --source-port keep
@@ -93,41 +98,41 @@ pub(crate) struct RunArgs {
     pub(crate) force_real_client_port: bool,
 
     /// How long a load balancer may take to send its whole header, from accept; at least 3s
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, help_heading = "Connections")]
+    #[arg(long, value_name = "TIME", default_value = default::HEADER_TIMEOUT, value_parser = duration, help_heading = "Connections")]
     pub(crate) header_timeout: Duration,
 
     /// How long the target may take to accept a connection
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, help_heading = "Connections")]
+    #[arg(long, value_name = "TIME", default_value = default::CONNECT_TIMEOUT, value_parser = duration, help_heading = "Connections")]
     pub(crate) connect_timeout: Duration,
 
     /// How long a session may live without a byte that moves, or `off`; then both sides are reset
-    #[arg(long, value_name = "TIME", default_value = "off", value_parser = limit, help_heading = "Connections")]
+    #[arg(long, value_name = "TIME", default_value = default::IDLE_TIMEOUT, value_parser = limit, help_heading = "Connections")]
     pub(crate) idle_timeout: Limit,
 
     /// The same for a session of which one side has ended
     ///
     /// A side that ended and went away looks like one that waits for its answer. As long as bytes move, nothing is cut
     /// off.
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = limit, help_heading = "Connections")]
+    #[arg(long, value_name = "TIME", default_value = default::HALF_CLOSED_TIMEOUT, value_parser = limit, help_heading = "Connections")]
     pub(crate) half_closed_timeout: Limit,
 
     /// How long what was sent may stay unacknowledged before the kernel gives a connection up, or `off`
     ///
     /// TCP_USER_TIMEOUT, on both sides. Without it the kernel tries again for about a quarter of an hour. With it, it
     /// decides in place of the number of probes when an unanswered keepalive ends a connection.
-    #[arg(long, value_name = "TIME", default_value = "off", value_parser = limit, help_heading = "Connections")]
+    #[arg(long, value_name = "TIME", default_value = default::TCP_USER_TIMEOUT, value_parser = limit, help_heading = "Connections")]
     pub(crate) tcp_user_timeout: Limit,
 
     /// When silent connections are probed, on both sides: after IDLE, then every INTERVAL, PROBES times; or `off`
-    #[arg(long, value_name = "IDLE[,INTERVAL[,PROBES]]", default_value = "60s,15s,4", value_parser = keepalive, help_heading = "Connections")]
+    #[arg(long, value_name = "IDLE[,INTERVAL[,PROBES]]", default_value = default::KEEPALIVE, value_parser = keepalive, help_heading = "Connections")]
     pub(crate) keepalive: Probing,
 
     /// How long sessions may go on after SIGTERM or SIGINT
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Connections")]
+    #[arg(long, value_name = "TIME", default_value = default::DRAIN, value_parser = duration, help_heading = "Connections")]
     pub(crate) drain: Duration,
 
     /// Connections that may wait to be accepted, for each worker; the kernel caps it at net.core.somaxconn
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65535), help_heading = "Connections")]
+    #[arg(long, value_name = "N", default_value = default::BACKLOG, value_parser = clap::value_parser!(u32).range(1..=65535), help_heading = "Connections")]
     pub(crate) backlog: u32,
 
     /// Threads that serve, each with a listener of its own on every address; by default one for each processor that
@@ -135,8 +140,26 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Connections")]
     pub(crate) workers: Option<u16>,
 
+    /// What becomes of connections that speak for no client, as balancers' health checks do (LOCAL, UNKNOWN)
+    ///
+    /// They `pass` to the target from the gateway's own address; or the gateway may `answer` them itself, by an end in
+    /// order while the target is up and a reset while it is down; or `refuse` them.
+    #[arg(long, value_enum, default_value = default::HEALTH_CHECKS, value_name = "POLICY", help_heading = "Connections")]
+    pub(crate) health_checks: HealthCheckArg,
+
     #[command(flatten)]
     pub(crate) udp: UdpArgs,
+
+    #[command(flatten)]
+    pub(crate) jail: SandboxArgs,
+
+    #[command(flatten)]
+    pub(crate) eyes: EyesArgs,
+
+    /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `reload` and the like find this one: a Unix socket, for the
+    /// user that starts it alone
+    #[arg(long, value_name = "PATH", help_heading = "What it tells")]
+    pub(crate) control: Option<PathBuf>,
 
     /// Print only what is wrong and the addresses listened on
     #[arg(short, long, conflicts_with = "verbose")]

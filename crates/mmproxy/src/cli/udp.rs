@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use super::values::duration;
 
@@ -11,10 +12,6 @@ use super::values::duration;
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Datagrams (-p udp)")]
 pub(crate) struct UdpArgs {
-    /// Which header datagrams begin with [default: v2]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(crate) header: Option<HeaderArg>,
-
     /// Which datagrams begin with it [default: every]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) udp_header: Option<UdpHeaderArg>,
@@ -34,34 +31,37 @@ pub(crate) struct UdpArgs {
     /// How many of them the clients of one network, IPv4 /24 or IPv6 /56, may have [default: a quarter]
     #[arg(long, value_name = "N")]
     pub(crate) udp_max_flows_per_network: Option<NonZeroUsize>,
+
+    /// Whether datagrams of many flows share a system call [default: auto]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) udp_io_uring: Option<IoUringArg>,
 }
 
-impl UdpArgs {
-    /// A flag that was given, if any was.
-    pub(crate) fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("--header", self.header.is_some()),
-            ("--udp-header", self.udp_header.is_some()),
-            ("--udp-idle-timeout", self.udp_idle_timeout.is_some()),
-            ("--udp-max-flows", self.udp_max_flows.is_some()),
-            ("--udp-max-flows-per-balancer", self.udp_max_flows_per_balancer.is_some()),
-            ("--udp-max-flows-per-network", self.udp_max_flows_per_network.is_some()),
-        ];
-        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
-    }
-}
-
-/// The header of datagrams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// The formats of headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum HeaderArg {
+    /// PROXY protocol version 1: a line of text, in front of connections alone
+    V1,
     /// PROXY protocol version 2; replies carry none
     V2,
-    /// Cloudflare's Simple Proxy Protocol; replies carry it too
+    /// Cloudflare's Simple Proxy Protocol, in front of datagrams alone; replies carry it too
     Spp,
 }
 
+/// Whether io_uring is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum IoUringArg {
+    /// Where the kernel has it and nothing forbids it
+    Auto,
+    /// One system call for each datagram
+    Never,
+}
+
 /// Which datagrams have one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum UdpHeaderArg {
     /// All of them; others are dropped
     Every,

@@ -6,9 +6,13 @@ use std::time::Duration;
 use clap::ValueEnum;
 use mmproxy_codec::TlvType;
 use mmproxy_forwarder::Keepalive;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::KeepaliveSpec;
 
 /// What targets speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum ProtocolArg {
     /// Connections
     Tcp,
@@ -17,7 +21,8 @@ pub(crate) enum ProtocolArg {
 }
 
 /// What to do about the return path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Routing {
     /// Install what is missing, remove what this run added when it stops
     Auto,
@@ -28,7 +33,8 @@ pub(crate) enum Routing {
 }
 
 /// Where the client's address comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum SourceArg {
     /// The PROXY header in front of each connection
     Header,
@@ -37,7 +43,8 @@ pub(crate) enum SourceArg {
 }
 
 /// Which source port a spoofed connection has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum SourcePortArg {
     /// The client's, or the connection is refused
     Keep,
@@ -48,7 +55,8 @@ pub(crate) enum SourcePortArg {
 }
 
 /// Client addresses that no header may claim unless the operator says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum SourceKind {
     /// 127.0.0.0/8 and ::1
     Loopback,
@@ -65,7 +73,8 @@ pub(crate) enum SourceKind {
 }
 
 /// How replies of the target come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum ReturnPathMode {
     /// What serves the targets best: fwmark for TCP and port for UDP to an address of this host, socket to any other
     Auto,
@@ -134,7 +143,7 @@ pub(super) fn target_v6(text: &str) -> Result<SocketAddrV6, String> {
 }
 
 /// Accepts `5s`, `500ms`, `2min`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }
@@ -156,10 +165,10 @@ pub(super) fn limit(text: &str) -> Result<Limit, String> {
 
 /// Keepalive, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Probing(pub(crate) Option<Keepalive>);
+pub(crate) struct Probing(pub(crate) Option<KeepaliveSpec>);
 
 /// Accepts `60s`, `60s,15s`, `60s,15s,4` and `off`; what is left out is as by default.
-pub(super) fn keepalive(text: &str) -> Result<Probing, String> {
+pub(crate) fn keepalive(text: &str) -> Result<Probing, String> {
     if text == OFF {
         return Ok(Probing(None));
     }
@@ -175,7 +184,7 @@ pub(super) fn keepalive(text: &str) -> Result<Probing, String> {
         return Err(expected("too many parts".to_owned()));
     }
     Keepalive::with(idle, interval, probes)
-        .map(|keepalive| Probing(Some(keepalive)))
+        .map(|_| Probing(Some(KeepaliveSpec { idle, interval, probes })))
         .map_err(|error| expected(error.to_string()))
 }
 

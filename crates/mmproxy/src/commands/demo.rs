@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::cli::{Cli, VersionArgs};
+use crate::cli::{Cli, RunArgs, VersionArgs};
 use crate::commands::encode;
 use crate::console::Console;
-use crate::daemon;
 use crate::exit::{Exit, Failure};
+use crate::keeper::{self, Source, Until};
 use crate::loopback;
 use crate::namespace::{self, NamespaceError, Private};
-use crate::resolve;
 
 /// Runs the demonstration; success only when the target saw every announced client.
 pub(crate) fn run() -> Result<Exit, Failure> {
@@ -107,13 +106,14 @@ impl Gateway {
             ["mmproxy", "--allow", "127.0.0.1", "-l", "127.0.0.1:0", "-4", &target_v4, "-6", &target_v6];
         let cli: Cli =
             clap::Parser::try_parse_from(line).map_err(|error| Failure::new(Exit::Software, error))?;
-        let settings = resolve::run(&cli.run, daemon::raise_descriptor_limit())?;
+        // What its worker logs about sessions would stand in the middle of the scenes.
+        let source = Source::Flags(Box::new(RunArgs { quiet: true, ..cli.run }));
         let (stop, stopped) = oneshot::channel();
         let (ready, listening) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("gateway".to_owned())
             .spawn(move || {
-                daemon::run(&settings, &mut Console::indented("   "), daemon::Until::Told { ready, stopped })
+                keeper::run(&source, &mut Console::indented("   "), Until::Told { ready, stopped })
             })
             .map_err(|error| Failure::new(Exit::Software, error))?;
         match listening.recv() {

@@ -124,7 +124,7 @@ struct State {
 
 /// Why there is no process of a container to be had.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DockerError {
+pub(crate) enum DockerError {
     #[error("DOCKER_HOST is {host}, and only unix:///PATH is understood")]
     Elsewhere { host: String },
     #[error("no Docker Engine answers at {}", socket.display())]

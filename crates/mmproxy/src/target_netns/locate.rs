@@ -19,23 +19,23 @@ use crate::privileges;
 
 /// Finds the namespace that a name means now, as often as it is asked.
 #[derive(Debug)]
-pub(super) struct Locator {
+pub(crate) struct Locator {
     name: NamespaceName,
     /// The process that a number meant at first. The next one with that number is somebody else.
     process: OnceLock<Process>,
 }
 
 impl Locator {
-    pub(super) const fn new(name: NamespaceName) -> Self {
+    pub(crate) const fn new(name: NamespaceName) -> Self {
         Self { name, process: OnceLock::new() }
     }
 
-    pub(super) const fn name(&self) -> &NamespaceName {
+    pub(crate) const fn name(&self) -> &NamespaceName {
         &self.name
     }
 
     /// Opens the namespace. Blocks for as long as a Docker Engine takes to answer, two seconds at most.
-    pub(super) fn locate(&self) -> Result<Found, NotFound> {
+    pub(crate) fn locate(&self) -> Result<Found, NotFound> {
         match &self.name {
             NamespaceName::Path(path) => Found::at(path.clone()),
             NamespaceName::Named(name) => Found::at(format!("{NAMED}/{name}").into()),
@@ -63,16 +63,16 @@ impl Locator {
 
 /// An open namespace.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// The namespace.
-    pub(super) file: OwnedFd,
+    pub(crate) file: OwnedFd,
     id: Id,
     anchor: Anchor,
 }
 
 impl Found {
     /// Whether its name still leads to the very same namespace.
-    pub(super) fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         let now = match &self.anchor {
             Anchor::Path(path) => fs::metadata(path).map(|file| Id::of(&file)).ok(),
             Anchor::Process(process) => process.namespace_id().ok(),
@@ -81,7 +81,7 @@ impl Found {
     }
 
     /// Its file, for other programs.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         match &self.anchor {
             Anchor::Path(path) => path.clone(),
             Anchor::Process(process) => format!("/proc/{}/{NAMESPACE}", process.pid).into(),
@@ -166,7 +166,7 @@ impl Process {
 
 /// Why a name leads to no namespace.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotFound {
+pub(crate) enum NotFound {
     #[error("--target-netns: cannot open {}", path.display())]
     Path {
         path: PathBuf,

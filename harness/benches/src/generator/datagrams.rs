@@ -85,6 +85,55 @@ pub(crate) fn exchange(route: &Route<'_>, size: usize, flows: usize, shared: &Sh
     }
 }
 
+/// Flows that were answered once.
+#[derive(Debug)]
+pub(crate) struct OpenFlows {
+    /// They last as long as their sockets here.
+    pub(crate) flows: Vec<OwnedFd>,
+    /// Never answered.
+    pub(crate) silent: usize,
+}
+
+/// Opens `count` flows, each with a question that is answered; one that is not is asked again, and then given up.
+pub(crate) fn open(route: &Route<'_>, count: usize) -> io::Result<OpenFlows> {
+    let mut opened = OpenFlows { flows: Vec::with_capacity(count), silent: 0 };
+    let mut buffer = vec![0; 2048];
+    let mut left = count;
+    while left > 0 {
+        let mut group = flows_of(route, left.min(AT_ONCE), Role::Echo)?;
+        left -= group.len();
+        let mut answered = vec![false; group.len()];
+        for _ in 0..ATTEMPTS {
+            let mut poll = Poll::new()?;
+            let mut ready = Vec::new();
+            let mut waiting = 0;
+            for (name, flow) in group.iter_mut().enumerate().filter(|(name, _)| !answered[*name]) {
+                poll.add(&flow.socket, name, EventFlags::IN)?;
+                // Full or refused: it is lost, and noticed as one.
+                flow.send(Hello::LEN).ok();
+                waiting += 1;
+            }
+            let start = Instant::now();
+            while waiting > 0 && start.elapsed() < LOST {
+                poll.wait(Duration::from_millis(20), &mut ready)?;
+                for &(name, _) in &ready {
+                    let flow = &group[name];
+                    let Ok(Some(read)) = socket::read(&flow.socket, &mut buffer) else { continue };
+                    if !answered[name] && datagram::read(&buffer[..read]) == Some(flow.hello) {
+                        answered[name] = true;
+                        waiting -= 1;
+                    }
+                }
+            }
+        }
+        opened.silent += answered.iter().filter(|answered| !**answered).count();
+        opened.flows.extend(
+            group.into_iter().zip(answered).filter(|(_, answered)| *answered).map(|(flow, _)| flow.socket),
+        );
+    }
+    Ok(opened)
+}
+
 /// Datagrams one way, round all flows, without a pause.
 pub(crate) fn flood(route: &Route<'_>, size: usize, flows: usize, shared: &Shared) -> io::Result<Outcome> {
     let mut flows = flows_of(route, flows, Role::Sink)?;
@@ -148,5 +197,7 @@ impl Flow {
 /// The lower nibble of byte 13 of a version 2 header (§2.2).
 const DGRAM: u8 = 2;
 const AT_ONCE: usize = 64;
+/// How often a flow is asked before it is given up.
+const ATTEMPTS: usize = 8;
 /// When a datagram that has not come back is given up.
 const LOST: Duration = Duration::from_millis(250);

@@ -162,8 +162,8 @@ fn idle(page: &mut String, record: &Record) {
     writeln!(
         page,
         "\n## Idle sessions\n\n\
-         Resident memory and descriptors of the gateway for one session, and what was still there of all after the sessions\n\
-         had been closed.\n\n\
+         Resident memory and descriptors of the gateway for one session or flow, and what was still there of all after the\n\
+         sessions had been closed. Flows cannot be closed; gateways forget them.\n\n\
          | case | gateway | sessions | not served | KiB each | descriptors each | memory that stays, MiB | descriptors that stay |\n\
          |---|---|---|---|---|---|---|---|"
     )
@@ -183,16 +183,11 @@ fn idle(page: &mut String, record: &Record) {
                 writeln!(page, "{served} – | – | – | – |").ok();
                 continue;
             };
-            let [before, _, after] = cell.idle.rss_kib;
-            writeln!(
-                page,
-                "{served} {} | {:.1} | {:+.1} | {:+} |",
-                number(rate.median),
-                cell.descriptors,
-                (after - before) / 1024.0,
-                cell.idle.descriptors[2] - cell.idle.descriptors[0],
-            )
-            .ok();
+            write!(page, "{served} {} | {:.1} |", number(rate.median), cell.descriptors).ok();
+            match cell.idle.left() {
+                Some((mib, descriptors)) => writeln!(page, " {mib:+.1} | {descriptors:+} |").ok(),
+                None => writeln!(page, " – | – |").ok(),
+            };
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -15,6 +16,8 @@ use super::{HEADROOM, LARGEST, NO_VECTOR, STRIDE, SocketFamily, no_header};
 pub(crate) struct Outbox {
     bytes: Box<[u8]>,
     queued: Vec<Queued>,
+    /// Slots of `bytes` that were handed out since the last flush.
+    taken: usize,
     /// The first of `queued` that waits.
     next: usize,
     /// Those before this one go one by one.
@@ -51,6 +54,7 @@ impl Outbox {
         Self {
             bytes: vec![0; batch * STRIDE].into_boxed_slice(),
             queued: Vec::with_capacity(batch),
+            taken: 0,
             next: 0,
             singly: 0,
             names: vec![Name::EMPTY; batch].into_boxed_slice(),
@@ -62,19 +66,34 @@ impl Outbox {
         }
     }
 
-    pub(crate) const fn is_full(&self) -> bool {
-        self.queued.len() == self.headers.len()
+    /// How many slots are free.
+    pub(crate) const fn room(&self) -> usize {
+        self.headers.len() - self.taken
     }
 
-    /// Where the payload of the next datagram goes. There must be room: see [`is_full`](Self::is_full).
-    pub(crate) fn next_payload(&mut self) -> &mut [u8] {
-        let start = self.queued.len() * STRIDE + HEADROOM;
-        &mut self.bytes[start..start + LARGEST]
+    /// Where the payloads of the next datagrams may go, one in each slot that is free.
+    pub(crate) fn free(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let free = self.bytes.chunks_exact_mut(STRIDE).skip(self.taken);
+        free.map(|slot| &mut slot[HEADROOM..HEADROOM + LARGEST])
     }
 
-    /// Queues the first `len` bytes of [`next_payload`](Self::next_payload), with `header` in front of them.
-    pub(crate) fn queue(&mut self, header: &[u8], len: usize, to: SocketAddr, from: Option<IpAddr>) {
-        let payload = self.queued.len() * STRIDE + HEADROOM;
+    /// Takes the first `slots` of those that are free, and says which they are. There must be [room](Self::room).
+    pub(crate) const fn take(&mut self, slots: usize) -> Range<usize> {
+        let first = self.taken;
+        self.taken += slots;
+        first..self.taken
+    }
+
+    /// Queues the first `len` bytes of the payload in `slot`, which was taken, with `header` in front of them.
+    pub(crate) fn queue(
+        &mut self,
+        slot: usize,
+        header: &[u8],
+        len: usize,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+    ) {
+        let payload = slot * STRIDE + HEADROOM;
         let start = payload - header.len();
         self.bytes[start..payload].copy_from_slice(header);
         self.queued.push(Queued { to, from, start, len: header.len() + len });
@@ -99,9 +118,14 @@ impl Outbox {
                 _ => return Err(Unsent { to: first.to, error }),
             }
         }
-        self.queued.clear();
-        (self.next, self.singly) = (0, 0);
+        self.clear();
         Ok(())
+    }
+
+    /// Forgets what waits.
+    pub(crate) fn clear(&mut self) {
+        self.queued.clear();
+        (self.taken, self.next, self.singly) = (0, 0, 0);
     }
 
     /// Sends the first datagram that waits, alone. It waits no more, sent or not.

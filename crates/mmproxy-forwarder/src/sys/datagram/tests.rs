@@ -24,8 +24,9 @@ fn datagrams_of_every_size_arrive_with_the_address_of_their_sender() {
         let family = if to.is_ipv4() { SocketFamily::V4 } else { SocketFamily::V6 };
         let (mut inbox, mut outbox) = (Inbox::new(4), Outbox::new(4, family));
         for size in [0, 1, 1200, 9000, 65_507] {
-            outbox.next_payload()[..size].fill(7);
-            outbox.queue(b"", size, to, None);
+            outbox.free().next().unwrap()[..size].fill(7);
+            let slot = outbox.take(1).start;
+            outbox.queue(slot, b"", size, to, None);
             outbox.flush(sender.as_fd()).expect("sent");
             assert_eq!(arrived(&mut inbox, &receiver), 1);
             let received = inbox.get(0);
@@ -42,8 +43,9 @@ fn a_batch_keeps_order_headers_and_sizes_whether_they_can_be_cut_from_one_buffer
     let (mut inbox, mut outbox) = (Inbox::new(16), Outbox::new(16, SocketFamily::V4));
     let sizes = [5, 5, 5, 0, 0, 7, 5, 2000, 2000, 1, 1, 1];
     for (number, size) in sizes.into_iter().enumerate() {
-        outbox.next_payload()[..size].fill(number as u8);
-        outbox.queue(b"head", size, to, None);
+        outbox.free().next().unwrap()[..size].fill(number as u8);
+        let slot = outbox.take(1).start;
+        outbox.queue(slot, b"head", size, to, None);
     }
     outbox.flush(sender.as_fd()).expect("sent");
     assert_eq!(outbox.len(), 0);
@@ -77,8 +79,9 @@ fn a_socket_on_all_addresses_is_told_which_one_was_meant_and_answers_from_it() {
         assert_eq!((received.from, received.to), (Some(sender.local_addr().unwrap()), Some(to)), "{bound}");
         // Two of a size: with their source address given, and cut from one buffer.
         for _ in 0..2 {
-            outbox.next_payload()[..6].copy_from_slice(b"answer");
-            outbox.queue(b"", 6, sender.local_addr().unwrap(), Some(to));
+            outbox.free().next().unwrap()[..6].copy_from_slice(b"answer");
+            let slot = outbox.take(1).start;
+            outbox.queue(slot, b"", 6, sender.local_addr().unwrap(), Some(to));
         }
         outbox.flush(receiver.as_fd()).expect("sent");
         for _ in 0..2 {
@@ -96,7 +99,8 @@ fn what_the_kernel_refuses_is_told_and_the_others_are_sent() {
     let to = receiver.local_addr().unwrap();
     let mut outbox = Outbox::new(4, SocketFamily::V4);
     for size in [1, 65_507, 2] {
-        outbox.queue(if size > 2 { b"no room" } else { b"" }, size, to, None);
+        let slot = outbox.take(1).start;
+        outbox.queue(slot, if size > 2 { b"no room" } else { b"" }, size, to, None);
     }
     let refused = outbox.flush(sender.as_fd()).expect_err("the second one is too large");
     assert_eq!((refused.to, refused.error.raw_os_error()), (to, Some(libc::EMSGSIZE)));

@@ -1,31 +1,30 @@
-//! The gateway's life in another namespace: enter, hold the return path, follow when it is replaced, leave.
+//! Targets in another namespace: enter, hold the return path, follow when it is replaced, leave.
 
-use std::fmt;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mmproxy_forwarder::{DialOptions, Namespace, NamespaceGone, Targets};
+use mmproxy_forwarder::{Namespace, NamespaceGone, Targets};
 use mmproxy_routing::Lease;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::{Found, TargetNetns, not_entered};
+use super::event::{Event, Events, Generation};
+use super::ground::{Hold, return_paths};
+use super::service::{Group, Service};
 use crate::console::Console;
-use crate::daemon;
 use crate::exit::{Exit, Failure};
-use crate::resolve::Settings;
-use crate::return_path::{self, ReturnPath};
+use crate::return_path;
 use crate::selfcheck::{self, Finding};
+use crate::target_netns::{Found, Locator, NamespaceName, not_entered};
 
-/// A gateway's hold on its targets' namespace.
+/// A hold on the namespace of a group's targets, whose return path is installed there.
 ///
-/// Sessions find the namespace in [`TargetNetns::place`]; a task here puts it there, with its return path installed,
-/// and takes it away when its name leads elsewhere or nowhere.
+/// A task looks whether its name still leads to the same one, and tells when it does not.
 pub(crate) struct Elsewhere {
-    netns: TargetNetns,
+    present: Arc<Mutex<Option<Namespace>>>,
     stop: watch::Sender<bool>,
     follower: JoinHandle<()>,
 }
@@ -33,38 +32,42 @@ pub(crate) struct Elsewhere {
 impl Elsewhere {
     /// Enters the namespace and installs, or looks at, the return path there.
     pub(crate) async fn enter(
-        netns: &TargetNetns,
-        settings: &Settings,
+        group: &Group,
+        hold: &Hold<'_>,
         console: &mut Console,
     ) -> Result<Self, Failure> {
-        let settings = Arc::new(settings.clone());
-        let inside = Inside::enter(netns, &settings, console).await?;
-        netns.place.enter(inside.namespace.clone());
+        let name = group.netns.clone().expect("a group that is elsewhere has the name of where");
+        let locator = Arc::new(Locator::new(name));
+        let inside = Inside::enter(&locator, &group.services, console).await?;
+        let present = Arc::new(Mutex::new(Some(inside.namespace.clone())));
         let (stop, stopped) = watch::channel(false);
         let follower = Follower {
-            netns: netns.clone(),
-            settings,
+            locator,
+            services: group.services.clone(),
+            drain: hold.drain,
+            generation: hold.generation,
+            events: hold.events.clone(),
+            place: Arc::clone(&present),
             present: Some(inside),
             retired: JoinSet::new(),
             stopped,
             complaint: String::new(),
         };
-        Ok(Self { netns: netns.clone(), stop, follower: tokio::spawn(follower.follow()) })
+        Ok(Self { present, stop, follower: tokio::spawn(follower.follow()) })
+    }
+
+    /// The namespace, unless it is gone for now.
+    pub(crate) fn present(&self) -> Option<Namespace> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The self-check, done inside: the kernel is asked there what it would do.
-    pub(crate) async fn examine(
-        &self,
-        targets: Targets,
-        path: ReturnPath,
-        dial: DialOptions,
-    ) -> Vec<Finding> {
-        let examined = match self.netns.place.present() {
-            Ok(namespace) => {
-                namespace.run(async move || selfcheck::examine(&targets, &path, &dial).await).await
-            }
-            Err(gone) => Err(gone),
-        };
+    pub(crate) async fn examine(&self, targets: Targets, service: &Arc<Service>) -> Vec<Finding> {
+        let Some(namespace) = self.present() else { return Vec::new() };
+        let service = Arc::clone(service);
+        let examined = namespace
+            .run(async move || selfcheck::examine(&targets, &service.return_path, &service.dial).await)
+            .await;
         // The follower has said so already, and will say when it is back.
         examined.unwrap_or_else(|NamespaceGone| Vec::new())
     }
@@ -88,23 +91,22 @@ struct Inside {
 impl Inside {
     /// Finds the namespace, enters it and sets up the return path there.
     async fn enter(
-        netns: &TargetNetns,
-        settings: &Arc<Settings>,
+        locator: &Arc<Locator>,
+        services: &[Arc<Service>],
         console: &mut Console,
     ) -> Result<Self, Failure> {
-        let locator = Arc::clone(&netns.locator);
-        let found = spawn_blocking(move || locator.locate())
+        let look = Arc::clone(locator);
+        let found = spawn_blocking(move || look.locate())
             .await
             .map_err(|panic| Failure::new(Exit::Software, panic))??;
-        let name = netns.locator.name();
+        let name = locator.name();
         let namespace = Namespace::enter(found.file.as_fd()).map_err(|error| not_entered(name, error))?;
         console.fine(format_args!("[+] The targets are in network namespace {name}."));
-
-        let settings = Arc::clone(settings);
+        let services = services.to_vec();
         let mut lent = std::mem::replace(console, Console::silent());
         let (lent, leases) = namespace
             .run(async move || {
-                let leases = daemon::set_up(&settings, &mut lent).await;
+                let leases = return_paths(&services, &mut lent).await;
                 (lent, leases)
             })
             .await
@@ -123,8 +125,13 @@ impl Inside {
 
 /// Looks again and again whether the namespace is there and the same.
 struct Follower {
-    netns: TargetNetns,
-    settings: Arc<Settings>,
+    locator: Arc<Locator>,
+    services: Vec<Arc<Service>>,
+    drain: Duration,
+    generation: Generation,
+    events: Events,
+    /// For others to see.
+    place: Arc<Mutex<Option<Namespace>>>,
     present: Option<Inside>,
     /// Namespaces that were left, until the sessions in them have ended.
     retired: JoinSet<()>,
@@ -144,7 +151,6 @@ impl Follower {
             self.enter().await;
             pause = if self.present.is_some() { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
         }
-        self.netns.place.leave();
         if let Some(inside) = self.present {
             inside.release().await;
         }
@@ -161,12 +167,13 @@ impl Follower {
     /// Takes the namespace away from new sessions. Those in it need its return path until they end: it goes later.
     fn retire(&mut self) {
         let Some(inside) = self.present.take() else { return };
-        self.netns.place.leave();
+        self.show(None);
+        self.events.tell(Event::Left(self.generation, self.name().clone()));
         warn!(
-            namespace = %self.netns.locator.name(),
+            namespace = %self.name(),
             "the target's network namespace is gone: sessions in it may finish, new ones are refused until it is back"
         );
-        let (mut stopped, drain) = (self.stopped.clone(), self.settings.drain);
+        let (mut stopped, drain) = (self.stopped.clone(), self.drain);
         self.retired.spawn(async move {
             tokio::select! {
                 () = sleep(drain) => {}
@@ -178,18 +185,22 @@ impl Follower {
     }
 
     async fn enter(&mut self) {
-        match Inside::enter(&self.netns, &self.settings, &mut Console::silent()).await {
+        match Inside::enter(&self.locator, &self.services, &mut Console::silent()).await {
             Ok(inside) => {
-                self.netns.place.enter(inside.namespace.clone());
+                self.show(Some(inside.namespace.clone()));
+                self.events.tell(Event::Entered(
+                    self.generation,
+                    self.name().clone(),
+                    inside.namespace.clone(),
+                ));
                 self.present = Some(inside);
                 self.complaint.clear();
-                info!(namespace = %self.netns.locator.name(), "the target's network namespace is back");
             }
             Err(failure) => {
                 let reason = failure.reason();
                 if reason != self.complaint {
                     warn!(
-                        namespace = %self.netns.locator.name(),
+                        namespace = %self.name(),
                         reason,
                         "the target's network namespace cannot be used"
                     );
@@ -198,11 +209,13 @@ impl Follower {
             }
         }
     }
-}
 
-impl fmt::Debug for Elsewhere {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Elsewhere").field("netns", &self.netns).finish_non_exhaustive()
+    fn show(&self, present: Option<Namespace>) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = present;
+    }
+
+    fn name(&self) -> &NamespaceName {
+        self.locator.name()
     }
 }
 

@@ -1,0 +1,84 @@
+//! The command lines of what is asked of a running mmproxy.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ipnet::IpNet;
+use mmproxy_forwarder::parse_network;
+
+use crate::control::SessionName;
+
+/// Which running mmproxy is meant.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ControlArgs {
+    /// Its control socket
+    #[arg(long, value_name = "PATH", default_value = "/run/mmproxy/control.sock")]
+    pub(crate) control: PathBuf,
+}
+
+/// `mmproxy status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mmproxy sessions`.
+#[derive(Args, Debug)]
+pub(crate) struct SessionsArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    /// Only sessions whose client, as announced, is in this network
+    #[arg(long, value_name = "CIDR", value_parser = parse_network)]
+    pub(crate) client: Option<IpNet>,
+
+    /// No more than this many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) at_most: usize,
+
+    /// Print a JSON object for each session instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mmproxy kill`.
+#[derive(Args, Debug)]
+pub(crate) struct KillArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    /// The session, as `mmproxy sessions` names it, such as `3.17`
+    #[arg(required_unless_present = "client", conflicts_with = "client")]
+    pub(crate) session: Option<SessionName>,
+
+    /// All sessions whose client, as announced, is in this network
+    #[arg(long, value_name = "CIDR", value_parser = parse_network)]
+    pub(crate) client: Option<IpNet>,
+}
+
+/// `mmproxy trace`.
+#[derive(Args, Debug)]
+pub(crate) struct TraceArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    /// Sessions whose client, as announced, is in this network; before there is a header, the balancer counts as client
+    #[arg(long, value_name = "CIDR", value_parser = parse_network)]
+    pub(crate) client: IpNet,
+
+    /// Print a JSON object for each step
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mmproxy reload`.
+#[derive(Args, Debug)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+}

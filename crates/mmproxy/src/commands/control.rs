@@ -1,0 +1,131 @@
+//! `mmproxy status`, `sessions`, `kill`, `trace` and `reload`: what a running mmproxy is asked by its control socket.
+
+mod status;
+
+use std::io::Write;
+
+use crate::cli::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
+use crate::control::{Client, Meant, NamedSession, Reply, Request};
+use crate::escape::escape;
+use crate::exit::{Exit, Failure};
+use crate::table::Table;
+
+/// Shows how it is.
+pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
+    let Reply::Status(status) = Client::connect(&args.control.control)?.ask(&Request::Status)? else {
+        return Err(unexpected());
+    };
+    if args.json {
+        print(&json(&*status)?);
+    } else {
+        print(&status::Shown(&status).to_string());
+    }
+    Ok(Exit::Ok)
+}
+
+/// Lists who is served.
+pub(crate) fn sessions(args: &SessionsArgs) -> Result<Exit, Failure> {
+    let request = Request::Sessions { client: args.client, at_most: args.at_most };
+    let Reply::Sessions(sessions) = Client::connect(&args.control.control)?.ask(&request)? else {
+        return Err(unexpected());
+    };
+    if args.json {
+        for session in &sessions {
+            print(&json(session)?);
+        }
+    } else {
+        print(&listed(&sessions).to_string());
+    }
+    Ok(Exit::Ok)
+}
+
+/// Ends sessions.
+pub(crate) fn kill(args: &KillArgs) -> Result<Exit, Failure> {
+    let meant = match (args.session, args.client) {
+        (Some(session), _) => Meant::Session(session),
+        (None, Some(client)) => Meant::Client(client),
+        (None, None) => return Err(Failure::new(Exit::Usage, "neither a session nor --client is given")),
+    };
+    let Reply::Killed(killed) = Client::connect(&args.control.control)?.ask(&Request::Kill(meant))? else {
+        return Err(unexpected());
+    };
+    if killed.is_empty() {
+        return Err(Failure::new(Exit::Unavailable, "no such session lives")
+            .hint("`mmproxy sessions` lists those that do"));
+    }
+    for name in killed {
+        print(&format!("[+] Session {name} is closed."));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Shows each step of sessions as they happen, until interrupted.
+pub(crate) fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
+    let mut client = Client::connect(&args.control.control)?;
+    client.say(&Request::Trace { client: args.client })?;
+    while let Some(reply) = client.reply()? {
+        let Reply::Step(step) = reply else { return Err(unexpected()) };
+        if args.json {
+            print(&json(&step)?);
+        } else {
+            let who = step.client.as_deref().unwrap_or("-");
+            let line = format!(
+                "{} {} peer={} client={who} {} {}",
+                step.service, step.id, step.peer, step.step, step.detail
+            );
+            print(&escape(line.as_bytes()));
+        }
+    }
+    Err(Failure::new(Exit::Unavailable, "mmproxy has ended"))
+}
+
+/// Has everything read again.
+pub(crate) fn reload(args: &ReloadArgs) -> Result<Exit, Failure> {
+    let Reply::Reloaded = Client::connect(&args.control.control)?.ask(&Request::Reload)? else {
+        return Err(unexpected());
+    };
+    print("[+] Reloaded.");
+    Ok(Exit::Ok)
+}
+
+fn listed(sessions: &[NamedSession]) -> Table {
+    let mut table = Table::new(
+        &["SESSION", "SERVICE", "CLIENT", "BALANCER", "TARGET", "STATE", "AGE", "UP", "DOWN", "RTT", "RETR"],
+        &[6, 7, 8, 9, 10],
+    );
+    for NamedSession { session, row } in sessions {
+        let tcp = row.peer_tcp.as_ref();
+        table.row([
+            session.to_string(),
+            row.service.clone(),
+            row.client.clone().unwrap_or_else(nothing),
+            row.peer.clone(),
+            row.target.clone().unwrap_or_else(nothing),
+            row.state.clone(),
+            status::time(row.age_ms / 1000),
+            status::size(row.bytes_up),
+            status::size(row.bytes_down),
+            tcp.map_or_else(nothing, |tcp| format!("{:.1} ms", tcp.rtt_ms)),
+            tcp.map_or_else(nothing, |tcp| tcp.retransmits.to_string()),
+        ]);
+    }
+    table
+}
+
+fn nothing() -> String {
+    "-".to_owned()
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::new(Exit::Software, error))
+}
+
+/// A reader that goes away (`| head`) is no reason to complain.
+fn print(text: &str) {
+    writeln!(std::io::stdout(), "{text}").ok();
+}
+
+fn unexpected() -> Failure {
+    Failure::new(Exit::Software, "the answer is to another question")
+        .hint("the running mmproxy may be of another version: restart it")
+}

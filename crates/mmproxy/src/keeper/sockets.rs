@@ -1,0 +1,243 @@
+//! The listening sockets, which outlive every worker.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use caps::Capability;
+use mmproxy_forwarder::{BindError, Listener, UdpListener};
+use tokio::time::{Instant, sleep};
+
+use super::service::{Group, Service, Services};
+use crate::channel::Slot;
+use crate::cli::ProtocolArg;
+use crate::exit::{Exit, Failure};
+use crate::privileges;
+
+/// The sockets of all services. A clone shares them.
+///
+/// Connections and datagrams that nobody has taken wait in them, also while no worker lives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sockets {
+    bound: Vec<Arc<Bound>>,
+    admin: Option<(SocketAddr, Arc<TcpListener>)>,
+}
+
+/// The sockets of one address: one for each thread that serves.
+#[derive(Debug)]
+struct Bound {
+    asked: SocketAddr,
+    address: SocketAddr,
+    kind: Kind,
+    sockets: Several,
+}
+
+/// What sockets are good for; those of another kind cannot take their place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Connections { transparent: bool },
+    Datagrams { steered: SteeredBy },
+}
+
+/// By what the kernel tells whose a datagram is.
+type SteeredBy =
+    (mmproxy_forwarder::DatagramFormat, mmproxy_forwarder::HeaderRule, mmproxy_forwarder::ClientFrom);
+
+#[derive(Debug)]
+enum Several {
+    Connections(Vec<Listener>),
+    Datagrams(Vec<UdpListener>),
+}
+
+impl Sockets {
+    /// Binds every address that `former` does not have, before anything of the host is changed.
+    ///
+    /// # Errors
+    ///
+    /// The first address that cannot be listened on, and why; nothing is kept then.
+    pub(crate) async fn bind(services: &Services, former: &Self) -> Result<Self, Failure> {
+        let mut sockets = Self::default();
+        for service in &services.all {
+            for &asked in &service.spec.listen {
+                let bound = match former.find(service.spec.protocol, asked) {
+                    Some(bound) => bound.take_over(service)?,
+                    None => Arc::new(Bound::new(service, asked, services).await?),
+                };
+                sockets.bound.push(bound);
+            }
+        }
+        if let Some(asked) = services.global.admin {
+            let admin = match &former.admin {
+                Some((address, listener)) if *address == asked => Arc::clone(listener),
+                _ => Arc::new(bind_admin(asked).await?),
+            };
+            sockets.admin = Some((asked, admin));
+        }
+        Ok(sockets)
+    }
+
+    /// The socket of the admin address.
+    pub(crate) fn admin(&self) -> Option<&TcpListener> {
+        self.admin.as_ref().map(|(_, listener)| &**listener)
+    }
+
+    /// Where a service listens, with the real ports.
+    pub(crate) fn addresses_of(&self, service: &Service) -> Vec<SocketAddr> {
+        self.of(service).map(|bound| bound.address).collect()
+    }
+
+    /// Copies of the sockets of a group, and what each is.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors.
+    pub(crate) fn copies(&self, group: &Group) -> io::Result<(Vec<OwnedFd>, Vec<Slot>)> {
+        let (mut copies, mut slots) = (Vec::new(), Vec::new());
+        for (number, service) in group.services.iter().enumerate() {
+            for (address, bound) in self.of(service).enumerate() {
+                for copy in bound.copies() {
+                    copies.push(copy?);
+                    slots.push(Slot { service: number, address, protocol: service.spec.protocol });
+                }
+            }
+        }
+        Ok((copies, slots))
+    }
+
+    fn of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Arc<Bound>> {
+        let asked = service.spec.listen.iter();
+        asked.filter_map(|asked| self.find(service.spec.protocol, *asked))
+    }
+
+    fn find(&self, protocol: ProtocolArg, asked: SocketAddr) -> Option<&Arc<Bound>> {
+        self.bound.iter().find(|bound| bound.asked == asked && bound.protocol() == protocol)
+    }
+}
+
+/// Binds the admin address.
+async fn bind_admin(asked: SocketAddr) -> Result<TcpListener, Failure> {
+    let deadline = Instant::now() + LINGERING;
+    loop {
+        match TcpListener::bind(asked) {
+            Ok(listener) => return Ok(listener),
+            // The workers of a keeper that was killed are ending.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                sleep(PAUSE).await;
+            }
+            Err(error) => {
+                let what = format!("--admin: cannot listen on {asked}: {error}");
+                return Err(Failure::new(Exit::Unavailable, what)
+                    .hint("`ss -ltnp` lists who listens; `ip address` lists the addresses of this host"));
+            }
+        }
+    }
+}
+
+impl Bound {
+    async fn new(service: &Service, asked: SocketAddr, services: &Services) -> Result<Self, Failure> {
+        let (kind, workers) = (Kind::of(service), services.global.workers);
+        let deadline = Instant::now() + LINGERING;
+        loop {
+            let sockets = match (kind, &service.udp) {
+                (Kind::Datagrams { .. }, Some(options)) => {
+                    let client_from = service.spec.client_from();
+                    UdpListener::bind(asked, workers, options, client_from).map(Several::Datagrams)
+                }
+                (Kind::Datagrams { .. } | Kind::Connections { .. }, _) => {
+                    connections(asked, service, workers.get()).map(Several::Connections)
+                }
+            };
+            match sockets {
+                Ok(sockets) => {
+                    return Ok(Self { asked, address: sockets.address().unwrap_or(asked), kind, sockets });
+                }
+                // The workers of a keeper that was killed are ending.
+                Err(error) if is_taken(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+                Err(error) => return Err(not_bound(error)),
+            }
+        }
+    }
+
+    /// The same sockets for a service as it is now.
+    fn take_over(self: &Arc<Self>, service: &Service) -> Result<Arc<Self>, Failure> {
+        if self.kind == Kind::of(service) {
+            return Ok(Arc::clone(self));
+        }
+        Err(Failure::new(
+            Exit::Config,
+            format!(
+                "service {}: what {} is listened on for cannot change while it is served",
+                service.spec.name, self.asked
+            ),
+        )
+        .hint("restart mmproxy, or listen on another address"))
+    }
+
+    fn copies(&self) -> Vec<io::Result<OwnedFd>> {
+        match &self.sockets {
+            Several::Connections(sockets) => {
+                sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned()).collect()
+            }
+            Several::Datagrams(sockets) => {
+                sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned()).collect()
+            }
+        }
+    }
+
+    const fn protocol(&self) -> ProtocolArg {
+        match self.kind {
+            Kind::Connections { .. } => ProtocolArg::Tcp,
+            Kind::Datagrams { .. } => ProtocolArg::Udp,
+        }
+    }
+}
+
+impl Kind {
+    fn of(service: &Service) -> Self {
+        match &service.udp {
+            None => Self::Connections { transparent: service.spec.is_transparent() },
+            Some(options) => Self::Datagrams {
+                steered: (options.datagram_format(), options.header_rule(), service.spec.client_from()),
+            },
+        }
+    }
+}
+
+impl Several {
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Connections(sockets) => sockets.first().map(Listener::local_addr),
+            Self::Datagrams(sockets) => sockets.first().map(UdpListener::local_addr),
+        }
+    }
+}
+
+fn connections(asked: SocketAddr, service: &Service, workers: usize) -> Result<Vec<Listener>, BindError> {
+    let bind = if service.spec.is_transparent() { Listener::bind_transparent } else { Listener::bind };
+    // Alone at first: who has the address already is noticed.
+    let mut listeners = vec![bind(asked, service.spec.backlog)?];
+    for _ in 1..workers {
+        listeners.push(listeners[0].share(service.spec.backlog)?);
+    }
+    Ok(listeners)
+}
+
+fn is_taken(error: &BindError) -> bool {
+    error.error.kind() == io::ErrorKind::AddrInUse
+}
+
+fn not_bound(error: BindError) -> Failure {
+    let refused = error.error.kind() == io::ErrorKind::PermissionDenied;
+    let failure = Failure::new(if refused { Exit::NoPermission } else { Exit::Unavailable }, error);
+    if refused && !privileges::has(Capability::CAP_NET_BIND_SERVICE) {
+        return failure.hint("ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE");
+    }
+    failure.hint("`ss -ltnp` lists who listens; `ip address` lists the addresses of this host")
+}
+
+/// How long an address may still be taken after a keeper was killed: its workers hear of it at once.
+const LINGERING: Duration = Duration::from_millis(500);
+
+const PAUSE: Duration = Duration::from_millis(10);

@@ -1,0 +1,268 @@
+//! Configuration files: found right or wrong as a whole, shown, made from command lines, and served.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use harness::{
+    Balancer, Datagrams, Echo, Family, Finished, Program, Target, Topology, V2, Version, addr, installed,
+    isolated, mmproxy, run, scratch,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{client, frontend, header, talk};
+use Family::V4;
+
+/// Runs `mmproxy config` in the gateway's namespace of a fresh network.
+#[track_caller]
+fn config(words: &[&str]) -> Finished {
+    let net = Topology::new();
+    run(&net.gateway, &mut mmproxy(["config"].into_iter().chain(words.iter().copied())), b"")
+}
+
+/// A file with `text` in it.
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = scratch().join(name);
+    fs::create_dir_all(path.parent().expect("a file's")).expect("the test's own directory");
+    fs::write(&path, text).expect("the test's own directory");
+    path
+}
+
+const SSH: &str = "\
+[[service]]
+name = \"ssh\"
+listen = \"0.0.0.0:2222\"
+allow = \"10.0.0.0/24\"
+target-v4 = \"127.0.0.1:22\"
+";
+
+#[test]
+fn a_right_file_is_0_and_says_so() {
+    isolated(|| {
+        let path = file("mmproxy.toml", SSH);
+        let path = path.to_str().expect("ASCII");
+        config(&["check", "--config", path]).expect_code(0).expect_text(&["[+] OK.", path, "1 service"]);
+    });
+}
+
+#[test]
+fn a_wrong_file_is_78_and_every_mistake_is_told_with_its_line_and_column() {
+    isolated(|| {
+        let text = SSH.replace("listen", "lisen").replace("10.0.0.0/24", "10.0.0.0/33");
+        let path = file("mmproxy.toml", &text);
+        file(
+            "conf.d/more.toml",
+            "[[service]]\nname = \"ssh\"\nlisten = \"0.0.0.0:0\"\nallow = []\ntarget-v4 = 7\n",
+        );
+        let path = path.to_str().expect("ASCII");
+        for command in [
+            &["config", "check", "--config", path][..],
+            &["config", "show", "-c", path],
+            &["run", "-c", path],
+        ] {
+            let net = Topology::new();
+            let finished = run(&net.gateway, &mut mmproxy(command.iter().copied()), b"").expect_code(78);
+            let drop_in = path.replace("mmproxy.toml", "conf.d/more.toml");
+            finished.expect_text(&[
+                "error: unknown key `lisen`",
+                &format!("{path}:3:1"),
+                "did you mean `listen`?",
+                &format!("{path}:4:9"),
+                "the prefix length has to be a number from 0 to 32",
+                "two services have the name `ssh`",
+                &format!("{drop_in}:5:13"),
+                "found an integer",
+                &format!("5 mistakes in {path}"),
+            ]);
+        }
+    });
+}
+
+#[test]
+fn a_missing_file_is_78_and_is_named() {
+    isolated(|| {
+        config(&["check", "--config", "/nonexistent/mmproxy.toml"])
+            .expect_code(78)
+            .expect_text(&["cannot read /nonexistent/mmproxy.toml", "No such file"]);
+        config(&["check", "--help"]).expect_code(0).expect_text(&["/etc/mmproxy/mmproxy.toml]"]);
+    });
+}
+
+#[test]
+fn the_example_is_right_and_what_is_shown_of_it_means_the_same() {
+    isolated(|| {
+        let example = config(&["example"]).expect_code(0);
+        let path = file("mmproxy.toml", &example.stdout);
+        let shown = config(&["show", "--config", path.to_str().expect("ASCII")]).expect_code(0);
+        assert!(shown.stdout.contains("header-timeout = \"5s\""), "{shown}");
+        let path = file("shown.toml", &shown.stdout);
+        let again = config(&["show", "--config", path.to_str().expect("ASCII")]).expect_code(0);
+        assert_eq!(again.stdout, shown.stdout);
+    });
+}
+
+#[test]
+fn the_schema_takes_what_the_program_takes_and_refuses_an_unknown_key() {
+    isolated(|| {
+        let schema = file("schema.json", &config(&["schema"]).expect_code(0).stdout);
+        let validate = |name: &str, text: &str| {
+            let file = file(name, text);
+            let mut python = std::process::Command::new(installed("python3", "python3-jsonschema"));
+            python.args(["-c", VALIDATE]).args([&schema, &file]);
+            run(&Topology::new().gateway, &mut python, b"")
+        };
+        let example = config(&["example"]).expect_code(0).stdout;
+        // Every key: those that are left out stand behind a `#` without a blank.
+        let letters = |line: &str| line.starts_with(|first: char| first.is_ascii_lowercase());
+        let all: String = example
+            .lines()
+            .map(|line| format!("{}\n", line.strip_prefix('#').filter(|rest| letters(rest)).unwrap_or(line)))
+            .collect();
+        for text in [example.as_str(), &all, SSH] {
+            validate("right.toml", text).expect_code(0);
+        }
+        for wrong in ["heder-timeout = \"5s\"\n", "routing = \"on\"\n", "backlog = 0\n", "table = \"x\"\n"] {
+            validate("wrong.toml", &format!("{SSH}{wrong}")).expect_code(1).expect_text(&["ValidationError"]);
+        }
+    });
+}
+
+const VALIDATE: &str = "\
+import json, sys, tomllib
+from jsonschema import Draft202012Validator
+schema = json.load(open(sys.argv[1]))
+Draft202012Validator.check_schema(schema)
+Draft202012Validator(schema).validate(tomllib.load(open(sys.argv[2], 'rb')))
+";
+
+#[test]
+fn a_file_made_from_flags_is_served_as_the_flags_are() {
+    isolated(|| {
+        let net = Topology::new();
+        let target = Target::listen(&net.gateway, addr("127.0.0.1:22"));
+        let ranges = file("ranges.txt", "10.0.0.0/24\n");
+        let flags = ["-a", ranges.to_str().expect("ASCII"), "-l", "0.0.0.0:2222", "-4", "127.0.0.1:22"];
+        let made = config(&[&["from-flags", "--"], &flags[..]].concat()).expect_code(0);
+        let path = file("mmproxy.toml", &made.stdout);
+        let program = serve(&net, &path);
+        program.expect_line(&["[+] Listening on 0.0.0.0:2222"]);
+        reaches(&net, 2222, &target);
+        program.stop().expect_code(0);
+    });
+}
+
+#[test]
+fn connections_datagrams_and_ranges_of_ports_are_services_of_one_file() {
+    isolated(|| {
+        let net = Topology::new();
+        let targets = ["127.0.0.1:22", "127.0.0.1:30000", "127.0.0.1:30001"]
+            .map(|address| Target::listen(&net.gateway, addr(address)));
+        let _echo = Echo::start(&net.gateway, addr("127.0.0.1:53"));
+        let path = file(
+            "mmproxy.toml",
+            &format!(
+                "{SSH}{}{}",
+                SSH.replace("ssh", "game").replace("2222", "20000-20001").replace(":22\"", ":30000-30001\""),
+                SSH.replace("ssh", "dns")
+                    .replace("2222", "5300")
+                    .replace(":22\"", ":53\"\nprotocol = \"udp\"\ntable = 102"),
+            ),
+        );
+        let program = serve(&net, &path);
+        for port in [2222, 20000, 20001, 5300] {
+            program.expect_line(&[&format!("[+] Listening on 0.0.0.0:{port}")]);
+        }
+        for (port, target) in [2222, 20000, 20001].into_iter().zip(&targets) {
+            reaches(&net, port, target);
+        }
+        let header = V2::datagram(client(V4), frontend(V4)).to_bytes();
+        let balancer = Datagrams::of(&net, V4.balancer());
+        balancer.ask(addr("10.0.0.1:5300"), &header, b"who?", &Echo::answer(client(V4), b"who?"));
+        program.stop().expect_code(0);
+    });
+}
+
+#[test]
+fn a_reload_reads_the_file_and_its_drop_ins_again_and_mistakes_change_nothing() {
+    isolated(|| {
+        let net = Topology::new();
+        let targets =
+            ["127.0.0.1:22", "127.0.0.1:23"].map(|address| Target::listen(&net.gateway, addr(address)));
+        let path = file("mmproxy.toml", SSH);
+        let program = serve(&net, &path);
+        program.expect_line(&["[+] Listening on 0.0.0.0:2222"]);
+        let more = SSH.replace("ssh", "more").replace(":22\"", ":23\"");
+        file("conf.d/more.toml", &more);
+        program.signal(Signal::SIGHUP);
+        program.expect_line(&["error: 0.0.0.0:2222 is listened on twice"]);
+        program.expect_line(&["1 mistake in"]);
+        program.expect_line(&["not reloaded"]);
+        reaches(&net, 2222, &targets[0]);
+        file("conf.d/more.toml", &more.replace("2222", "2223"));
+        program.signal(Signal::SIGHUP);
+        program.expect_line(&["INFO", "reloaded"]);
+        reaches(&net, 2223, &targets[1]);
+        reaches(&net, 2222, &targets[0]);
+        program.stop().expect_code(0);
+    });
+}
+
+/// Starts a gateway from a file.
+fn serve(net: &Topology, path: &Path) -> Program {
+    let words = ["run", "--config", path.to_str().expect("ASCII")];
+    Program::start(&net.gateway, &mut mmproxy(words))
+}
+
+/// A client that is announced at `port` is seen by `target`, behind the connections of self-checks.
+#[track_caller]
+fn reaches(net: &Topology, port: u16, target: &Target) {
+    let gateway = SocketAddr::new(V4.gateway(), port);
+    let downstream = Balancer::of(net).announce(gateway, &header(Version::V2, V4), b"");
+    let upstream = loop {
+        let upstream = target.accept();
+        if upstream.peer() == client(V4) {
+            break upstream;
+        }
+    };
+    talk(&downstream, &upstream);
+}
+
+#[test]
+fn a_command_line_of_go_mmproxy_becomes_a_file_once_it_says_who_may_connect() {
+    isolated(|| {
+        let flags =
+            "-l 0.0.0.0:2222 -4 127.0.0.1:22 -6 [::1]:22 -p tcp -mark 123 -listeners 2 -close-after 60 -v 1";
+        let words: Vec<&str> = ["from-go-mmproxy", "--"].into_iter().chain(flags.split(' ')).collect();
+        let made = config(&words).expect_code(0);
+        let open = file("open.toml", &made.stdout);
+        config(&["check", "-c", open.to_str().expect("ASCII")])
+            .expect_code(78)
+            .expect_text(&["nobody may connect"]);
+        assert!(made.stdout.contains("# DANGER: without -allowed-subnets"), "{made}");
+        let filled = file("filled.toml", &made.stdout.replace("#allow = ", "allow = "));
+        config(&["check", "-c", filled.to_str().expect("ASCII")]).expect_code(0);
+        config(&["from-go-mmproxy", "--", "-listen", "x"]).expect_code(64).expect_text(&["-listen", "hint:"]);
+    });
+}
+
+#[test]
+fn flags_that_mean_nothing_make_no_file() {
+    isolated(|| {
+        config(&["from-flags", "--", "-l", "nowhere"]).expect_code(64).expect_text(&["nowhere"]);
+        config(&[
+            "from-flags",
+            "--",
+            "-l",
+            "0.0.0.0:1",
+            "-4",
+            "127.0.0.1:22",
+            "--allow",
+            "::/0",
+            "--header-timeout",
+            "1s",
+        ])
+        .expect_code(64)
+        .expect_text(&["--header-timeout", "at least 3s"]);
+    });
+}
