@@ -82,7 +82,7 @@ impl Session {
         };
         tokio::select! {
             biased;
-            relayed = self.relay.run(seat, &self.ledger) => Ok(relayed?),
+            relayed = self.relay.run(&self.ledger) => Ok(relayed?),
             // Behind the relay, which looks for orders.
             killed = killed(&self.ledger) => Err(killed.into()),
             silent = Silence::new(&config.silence, seat) => Err(silent.into()),
@@ -107,10 +107,7 @@ impl Session {
 }
 
 /// The steps up to the connection to the target. Returning early, or being dropped, resets the peer.
-async fn connect(
-    stream: TcpStream,
-    ledger: &mut Ledger,
-) -> Result<(Relay, Option<Lifeline>), SessionError> {
+async fn connect(stream: TcpStream, ledger: &mut Ledger) -> Result<(Relay, Option<Lifeline>), SessionError> {
     let worker = Arc::clone(&ledger.seat.worker);
     let config = &worker.gateway.config;
 
@@ -210,8 +207,8 @@ async fn attended<T>(ledger: &Ledger, work: impl Future<Output = T>) -> Result<T
 }
 
 /// Returns when the operator has closed the session. Whoever polls it has listened to orders before.
-async fn killed(ledger: &Ledger) -> Killed {
-    poll_fn(|_| if ledger.killed.load(Ordering::Relaxed) { Poll::Ready(Killed) } else { Poll::Pending }).await
+fn killed(ledger: &Ledger) -> impl Future<Output = Killed> + Send {
+    poll_fn(|_| if ledger.killed.load(Ordering::Relaxed) { Poll::Ready(Killed) } else { Poll::Pending })
 }
 
 fn watch(peer: Fresh) -> Result<Socket, SessionError> {
@@ -451,6 +448,10 @@ impl Ledger {
 }
 
 impl Onlooker for Ledger {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
     fn turn(&self, peer: &TcpStream, target: &TcpStream) {
         self.hear(Some((peer, target)));
     }
@@ -498,7 +499,7 @@ mod tests {
             size = (size_of_val(&session), size_of::<Session>());
             session
         });
-        // The allocator and the runtime, whose tasks come in multiples of 128 bytes, give 512 for each of the two.
-        assert!(size.0 <= 320 && size.1 <= 480, "{size:?} bytes");
+        // What the runtime adds to the first makes one of its blocks, of a multiple of 128 bytes: 384.
+        assert!(size.0 <= 288 && size.1 <= 456, "{size:?} bytes");
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::net::TcpStream;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -22,6 +22,9 @@ use crate::worker::Seat;
 
 /// Who looks on while a session relays.
 pub(crate) trait Onlooker {
+    /// The session's.
+    fn seat(&self) -> &Seat;
+
     /// A turn of the session begins.
     fn turn(&self, peer: &TcpStream, target: &TcpStream);
 
@@ -48,44 +51,23 @@ impl Relay {
     /// The end of one side is carried over to the other at once and its answers still come back. When one side
     /// breaks, what it had sent before is delivered as far as the other side takes it within the time that the
     /// configuration gives last words; dropping the relay then resets both.
-    pub(crate) async fn run(&mut self, seat: &Seat, onlooker: &impl Onlooker) -> Result<(), RelayError> {
+    pub(crate) async fn run(&mut self, onlooker: &impl Onlooker) -> Result<(), RelayError> {
         let Self { peer, target, up, down } = self;
         let mut both = Both {
             peer,
             target,
             up,
             down,
-            seat,
+            seat: onlooker.seat(),
             probes: Probes::Unasked,
             peer_watch: Watch::default(),
             target_watch: Watch::default(),
         };
         let Err(broken) = poll_fn(|cx| both.poll(onlooker, cx)).await else { return Ok(()) };
 
-        let (upward, downward) = (both.upward(), both.downward());
-        let (speaker, way) = match broken.side {
-            Side::Peer => (both.up, upward),
-            Side::Target => (both.down, downward),
-        };
-        let said = async {
-            let dry = poll_fn(|cx| speaker.poll_dry(way, cx)).await;
-            // What the listener's socket took has not reached it yet, and a reset would throw it away.
-            if dry.map_or_else(|broken| broken.is_from(), |()| true) {
-                last_words::arrived(way.to).await;
-            }
-        };
-        let last_words = seat.worker.gateway.config.last_words;
         // On the heap: most sessions end otherwise.
-        Box::pin(async {
-            tokio::select! {
-                biased;
-                // Whether they were taken in time or not, the session is over.
-                _ = timeout(last_words, said) => {}
-                _ = failure(way.to) => {}
-            }
-        })
-        .await;
-        seat.traffic.note_turn();
+        Box::pin(both.hear_out(broken.side)).await;
+        onlooker.seat().traffic.note_turn();
         Err(broken)
     }
 
@@ -148,6 +130,28 @@ impl<'a> Both<'a> {
                 }
             }
             Probes::Due(_) | Probes::Sent => {}
+        }
+    }
+
+    /// Delivers what `side`, which is broken, had said before.
+    async fn hear_out(self, side: Side) {
+        let (upward, downward) = (self.upward(), self.downward());
+        let (speaker, way) = match side {
+            Side::Peer => (self.up, upward),
+            Side::Target => (self.down, downward),
+        };
+        let said = async {
+            let dry = poll_fn(|cx| speaker.poll_dry(way, cx)).await;
+            // What the listener's socket took has not reached it yet, and a reset would throw it away.
+            if dry.map_or_else(|broken| broken.is_from(), |()| true) {
+                last_words::arrived(way.to).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            // Whether they were taken in time or not, the session is over.
+            _ = timeout(self.seat.worker.gateway.config.last_words, said) => {}
+            _ = failure(way.to) => {}
         }
     }
 
@@ -280,9 +284,12 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
 
-    struct Nobody;
+    /// Nobody looks on.
+    impl Onlooker for Seat {
+        fn seat(&self) -> &Seat {
+            self
+        }
 
-    impl Onlooker for Nobody {
         fn turn(&self, _peer: &TcpStream, _target: &TcpStream) {}
 
         fn half_closed(&self, _ended: Side) {}
@@ -310,7 +317,7 @@ mod tests {
         let seat = Seat::alone();
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
         let mut relay = Relay::new(Socket::new(peer), Socket::new(target), upload);
-        let error = relay.run(&seat, &Nobody).await.unwrap_err();
+        let error = relay.run(&seat).await.unwrap_err();
         assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
         assert_eq!((seat.traffic.up(), seat.traffic.down()), (0, 21));
         let totals = seat.worker.totals.get();
