@@ -72,6 +72,7 @@ impl Gateway {
             stale: Mutex::new(RateLimited::per_minute()),
             gate: Gate::new(config.limits, all),
             tables: Tables::new(std::mem::take(&mut config.allowed), std::mem::take(&mut config.clients)),
+            scarce: Mutex::new(RateLimited::per_minute()),
             workers: Mutex::default(),
             config,
         };
@@ -286,6 +287,7 @@ pub(crate) struct Shared {
     /// As of the start; each worker keeps it current for itself.
     pub(crate) own: OwnCache,
     stale: Mutex<RateLimited>,
+    scarce: Mutex<RateLimited>,
     workers: Mutex<Workers>,
 }
 
@@ -327,6 +329,11 @@ impl Shared {
     /// Whether stale addresses should be told now, and how often they were not.
     pub(crate) fn stale_admitted(&self) -> Option<u64> {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
+    }
+
+    /// Whether it should be told now that pipes are scarce, and how often it was not.
+    pub(crate) fn scarce_admitted(&self) -> Option<u64> {
+        self.scarce.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
     }
 }
 
