@@ -19,6 +19,7 @@ use crate::live::{Order, Orders};
 use crate::netns::TargetNamespace;
 use crate::observer::{OwnAddressesStale, PipesScarce};
 use crate::own::{OwnAddresses, OwnCache};
+use crate::places::Places;
 use crate::tcp::pipe::{Pipes, Scarcity};
 use crate::tcp::traffic::{Totals, Traffic};
 use crate::tick::{Beat, Ticker};
@@ -39,6 +40,8 @@ pub(crate) struct Worker {
     pub(crate) totals: Totals,
     ticker: Arc<Ticker>,
     own: OwnCache,
+    /// Where listeners have a limit: shared with the workers that have the same one.
+    places: Option<Arc<Places>>,
     sessions: Mutex<Slab<Task>>,
     orders: Orders,
     /// Hears of the last session.
@@ -54,6 +57,7 @@ impl Worker {
                 told.observer.pipes_scarce(&PipesScarce { listener: address, error, wanted, got, held_back });
             }
         });
+        let places = gateway.gate.listener(address);
         Arc::new(Self {
             gateway,
             address,
@@ -61,6 +65,7 @@ impl Worker {
             totals: Totals::default(),
             ticker: Ticker::new(),
             own,
+            places,
             sessions: Mutex::default(),
             orders: Orders::default(),
             empty: Notify::new(),
@@ -115,10 +120,11 @@ impl Worker {
         }
     }
 
-    /// Decides on an announced client: neither this host's addresses nor those of the target's namespace, where that
-    /// is another one, may be spoofed.
+    /// Decides on an announced client. It must be on no list of those who are denied, and neither this host's addresses
+    /// nor those of the target's namespace, where that is another one, may be spoofed.
     pub(crate) fn authorise(&self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
         let config = &self.gateway.config;
+        self.gateway.tables.check(claimed.ip())?;
         let source = config.sources.authorise(claimed, &self.current(self.own.at(Instant::now())))?;
         let elsewhere = config.dial.namespace.as_ref().map(TargetNamespace::present).transpose()?;
         if let Some(own) = elsewhere.and_then(|namespace| namespace.own_addresses()) {
@@ -163,18 +169,22 @@ struct Task {
     waker: Option<Waker>,
 }
 
-/// A session's tie to its worker, and its place below the limit once it has one.
+/// A session's tie to its worker, and its place below the limits once it has one.
 pub(crate) struct Seat {
     pub(crate) worker: Arc<Worker>,
     key: u32,
+    /// It has a place, which [`leave`](Self::leave) gives back.
     admitted: bool,
+    /// It counts below the limits on clients, too.
+    counted: bool,
     /// What its session has delivered.
     pub(crate) traffic: Traffic,
 }
 
 impl Seat {
     fn new(worker: Arc<Worker>, key: u32) -> Self {
-        Self { worker, key, admitted: false, traffic: Traffic::new(tokio::time::Instant::now()) }
+        let traffic = Traffic::new(tokio::time::Instant::now());
+        Self { worker, key, admitted: false, counted: false, traffic }
     }
 
     /// A beat of its worker's.
@@ -198,37 +208,51 @@ impl Seat {
     /// Whether `peer` may speak PROXY, and whether there is room: asked before one byte of it is read.
     pub(crate) fn admit(&mut self, peer: PeerAddr) -> Result<(), AdmissionRefused> {
         let gateway = &self.worker.gateway;
-        if !gateway.config.allowed.contains(peer.ip()) {
+        if !gateway.tables.allow(peer.ip()) {
             return Err(AdmissionRefused::NotAllowed(peer));
         }
-        self.admitted = self.admitted || gateway.places.take();
-        if self.admitted {
-            Ok(())
-        } else {
-            Err(AdmissionRefused::SessionLimit { limit: gateway.places.limit() })
+        gateway.gate.enter(peer, self.worker.places.as_deref())?;
+        self.admitted = true;
+        Ok(())
+    }
+
+    /// Whether the session may be that of the client it announces, and whether there is room for that one.
+    pub(crate) fn authorise(&mut self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
+        let source = self.worker.authorise(claimed)?;
+        self.worker.gateway.gate.enter_client(claimed.ip())?;
+        self.counted = true;
+        Ok(source)
+    }
+
+    /// Gives back what the session took below the limits. It knows `peer` and `client`, so they are not kept here.
+    pub(crate) fn leave(&mut self, peer: PeerAddr, client: Option<ClaimedSource>) {
+        let gate = &self.worker.gateway.gate;
+        if let (Some(client), true) = (client, std::mem::take(&mut self.counted)) {
+            gate.leave_client(client.ip());
+        }
+        if std::mem::take(&mut self.admitted) {
+            gate.leave(peer, self.worker.places.as_deref());
         }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.admitted {
-            self.worker.gateway.places.leave();
-        }
         self.beat().forget();
         let mut sessions = self.worker.lock();
         let task = sessions.remove(self.key as usize);
-        // Below the lock: whoever gives orders to sessions that live holds it.
-        drop(self.orders());
-        if sessions.is_empty() {
+        let is_empty = sessions.is_empty();
+        if is_empty {
             // The memory of a crowd is not kept for those who come later.
             *sessions = Slab::new();
-            drop(sessions);
-            self.worker.empty.notify_one();
-        } else {
-            drop(sessions);
         }
+        // Below the lock: whoever gives orders to sessions that live holds it.
+        drop(self.orders());
+        drop(sessions);
         drop(task);
+        if is_empty {
+            self.worker.empty.notify_one();
+        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! mmproxy between programs that others wrote: a real HAProxy before it, a real sshd behind it.
+//! mmproxy between programs that others wrote: a real HAProxy before it, a real sshd behind it, fail2ban beside it.
 //!
-//! Both are Debian packages (`haproxy`, `openssh-server`); where one is missing its tests fail and say so.
+//! All are Debian packages (`haproxy`, `openssh-server`, `fail2ban`); where one is missing its tests fail and say so.
 
+mod banned;
+mod fail2ban;
 mod haproxy;
 mod health_checks;
 mod sshd;
