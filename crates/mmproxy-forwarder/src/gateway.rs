@@ -70,9 +70,9 @@ impl Gateway {
             observer: Arc::new(observer),
             own,
             stale: Mutex::new(RateLimited::per_minute()),
+            scarce: Mutex::new(RateLimited::per_minute()),
             gate: Gate::new(config.limits, all),
             tables: Tables::new(std::mem::take(&mut config.allowed), std::mem::take(&mut config.clients)),
-            scarce: Mutex::new(RateLimited::per_minute()),
             workers: Mutex::default(),
             config,
         };

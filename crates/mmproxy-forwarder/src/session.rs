@@ -40,8 +40,8 @@ use crate::worker::{Seat, Worker};
 pub(crate) fn run(seat: Seat, accepted: Accepted) -> impl Future<Output = ()> + Send {
     let opening = Box::pin(open(seat, accepted));
     async move {
-        let Some(mut session) = opening.await else { return };
-        let ended = session.relay().await;
+        let Some((mut session, lifeline)) = opening.await else { return };
+        let ended = session.relay(lifeline).await;
         session.close(ended);
     }
 }
@@ -49,18 +49,16 @@ pub(crate) fn run(seat: Seat, accepted: Accepted) -> impl Future<Output = ()> + 
 /// A session that has both connections. Dropped, it closes them, then reports.
 struct Session {
     relay: Relay,
-    /// Where the target is in another namespace.
-    lifeline: Option<Lifeline>,
     ledger: Ledger,
 }
 
 /// Brings a session to the point where it relays, or reports why it does not come there.
-async fn open(seat: Seat, accepted: Accepted) -> Option<Box<Session>> {
+async fn open(seat: Seat, accepted: Accepted) -> Option<(Box<Session>, Option<Lifeline>)> {
     seat.enrol().await;
     let mut ledger = Ledger::open(seat, &accepted);
     ledger.tell_opened();
     match connect(accepted.stream, &mut ledger).await {
-        Ok((relay, lifeline)) => Some(Box::new(Session { relay, lifeline, ledger })),
+        Ok((relay, lifeline)) => Some((Box::new(Session { relay, ledger }), lifeline)),
         Err(error) => {
             ledger.tell_closed(error.reason(), Some(error));
             None
@@ -69,11 +67,12 @@ async fn open(seat: Seat, accepted: Accepted) -> Option<Box<Session>> {
 }
 
 impl Session {
-    /// Relays until both sides have ended. Returning early, or being dropped, resets both.
-    async fn relay(&mut self) -> Result<(), SessionError> {
+    /// Relays until both sides have ended. Returning early, or being dropped, resets both. There is a `lifeline` where
+    /// the target is in another namespace.
+    async fn relay(&mut self, lifeline: Option<Lifeline>) -> Result<(), SessionError> {
         let seat = &self.ledger.seat;
         let config = &seat.worker.gateway.config;
-        let mut outlived = self.lifeline.take().map(|lifeline| Box::pin(outlived(lifeline, config.drain)));
+        let mut outlived = lifeline.map(|lifeline| Box::pin(outlived(lifeline, config.drain)));
         let gone = async {
             match &mut outlived {
                 Some(outlived) => outlived.await,
@@ -92,7 +91,7 @@ impl Session {
 
     /// Closes both connections, then reports.
     fn close(self: Box<Self>, ended: Result<(), SessionError>) {
-        let Self { relay, mut ledger, .. } = *self;
+        let Self { relay, mut ledger } = *self;
         match ended {
             Ok(()) => {
                 relay.finish();
@@ -207,8 +206,8 @@ async fn attended<T>(ledger: &Ledger, work: impl Future<Output = T>) -> Result<T
 }
 
 /// Returns when the session was closed from outside. Whoever polls it has listened to orders before.
-async fn closed(ledger: &Ledger) -> SessionError {
-    poll_fn(|_| ledger.closed().map_or(Poll::Pending, Poll::Ready)).await
+fn closed(ledger: &Ledger) -> impl Future<Output = SessionError> + Send {
+    poll_fn(|_| ledger.closed().map_or(Poll::Pending, Poll::Ready))
 }
 
 fn watch(peer: Fresh) -> Result<Socket, SessionError> {
@@ -507,7 +506,7 @@ mod tests {
             size = (size_of_val(&session), size_of::<Session>());
             session
         });
-        // What the runtime adds to the first makes one of its blocks, of a multiple of 128 bytes: 384.
-        assert!(size.0 <= 288 && size.1 <= 456, "{size:?} bytes");
+        // What the runtime adds to the first makes a block of 384 bytes; above 448 the second takes one of 512.
+        assert!(size.0 <= 288 && size.1 <= 448, "{size:?} bytes");
     }
 }
