@@ -70,6 +70,7 @@ impl Gateway {
             observer: Arc::new(observer),
             own,
             stale: Mutex::new(RateLimited::per_minute()),
+            scarce: Mutex::new(RateLimited::per_minute()),
             gate: Gate::new(config.limits, all),
             tables: Tables::new(std::mem::take(&mut config.allowed), std::mem::take(&mut config.clients)),
             workers: Mutex::default(),
@@ -286,6 +287,7 @@ pub(crate) struct Shared {
     /// As of the start; each worker keeps it current for itself.
     pub(crate) own: OwnCache,
     stale: Mutex<RateLimited>,
+    scarce: Mutex<RateLimited>,
     workers: Mutex<Workers>,
 }
 
@@ -328,10 +330,46 @@ impl Shared {
     pub(crate) fn stale_admitted(&self) -> Option<u64> {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
     }
+
+    /// Whether it should be told now that pipes are scarce, and how often it was not.
+    pub(crate) fn scarce_admitted(&self) -> Option<u64> {
+        self.scarce.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
+    }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::addr::{PeerAddr, Targets};
+    use crate::error::AdmissionRefused;
+    use crate::limits::SessionLimits;
+    use crate::observer::Unobserved;
+
+    #[test]
+    fn gateways_beside_each_other_share_the_limit_on_all_sessions_and_no_other() {
+        let one = NonZeroUsize::MIN;
+        let targets = Targets::new(Some("127.0.0.1:22".parse().unwrap()), None).unwrap();
+        let config = |total| {
+            let limits = SessionLimits::new(total).per_client(Some(one));
+            GatewayConfig::new(AllowList::new(), targets).limits(limits)
+        };
+        let first = Gateway::new(config(one), Unobserved).unwrap();
+        let second = first.beside(config(NonZeroUsize::MAX), Unobserved).unwrap();
+        let (first, second) = (&first.shared().gate, &second.shared().gate);
+        let (peer, client) = (PeerAddr::new("10.0.0.2:1".parse().unwrap()), "192.0.2.7".parse().unwrap());
+        assert_eq!(first.enter(peer, None), Ok(()));
+        assert_eq!(second.enter(peer, None), Err(AdmissionRefused::SessionLimit { limit: 1 }));
+        assert_eq!((first.enter_client(client), second.enter_client(client)), (Ok(()), Ok(())));
+        assert!(first.enter_client(client).is_err());
+        first.leave(peer, None);
+        assert_eq!(second.enter(peer, None), Ok(()));
     }
 }

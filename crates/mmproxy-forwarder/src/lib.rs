@@ -61,6 +61,7 @@ mod session;
 mod sys;
 mod tables;
 mod tcp;
+mod tick;
 mod udp;
 mod worker;
 
@@ -87,14 +88,14 @@ pub use limits::{ClientLimitReached, ClientNetworks, Pace, SessionLimits};
 pub use live::{Killed, LiveSession, SessionState, TcpState, Which};
 pub use netns::{EnterError, Namespace, NamespaceGone, TargetNamespace};
 pub use observer::{
-    AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, SessionAnnounced, SessionDialing,
-    SessionEstablished, SessionHalfClosed, SessionOpened, Unobserved, WorkerPanicked,
+    AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, PipesScarce, SessionAnnounced,
+    SessionDialing, SessionEstablished, SessionHalfClosed, SessionOpened, Unobserved, WorkerPanicked,
 };
 pub use own::OwnAddresses;
 pub use policy::{SourceClass, SourceClassUnknown, SourcePolicy, SourceRefused};
 pub use rate::RateLimited;
 pub use report::{CloseReason, OPENING_LEN, SessionId, SessionReport};
-#[cfg(feature = "jail-probe")]
+#[cfg(any(test, feature = "jail-probe"))]
 #[doc(hidden)]
 pub use sys::forbidden::Forbidden;
 pub use tcp::dial::{Action, ClientPort, DialError, Dialed, PortConflict, connect_plain, connect_spoofed};

@@ -17,11 +17,16 @@ use crate::error::{AdmissionRefused, SessionError};
 use crate::gateway::Shared;
 use crate::live::{Order, Orders};
 use crate::netns::TargetNamespace;
-use crate::observer::OwnAddressesStale;
+use crate::observer::{OwnAddressesStale, PipesScarce};
 use crate::own::{OwnAddresses, OwnCache};
 use crate::places::Places;
-use crate::tcp::pipe::Pipes;
-use crate::tcp::traffic::Totals;
+use crate::tcp::pipe::{Pipes, Scarcity};
+use crate::tcp::traffic::{Totals, Traffic};
+use crate::tick::{Beat, Ticker};
+#[cfg(test)]
+use crate::{
+    addr::Targets, allowlist::AllowList, config::GatewayConfig, gateway::Gateway, observer::Unobserved,
+};
 
 /// What the sessions of one listener share.
 ///
@@ -33,6 +38,7 @@ pub(crate) struct Worker {
     pub(crate) address: SocketAddr,
     pub(crate) pipes: Arc<Pipes>,
     pub(crate) totals: Totals,
+    ticker: Arc<Ticker>,
     own: OwnCache,
     /// Where listeners have a limit: shared with the workers that have the same one.
     places: Option<Arc<Places>>,
@@ -45,13 +51,19 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(gateway: Arc<Shared>, address: SocketAddr) -> Arc<Self> {
         let own = gateway.own.fork();
-        let pipes = Pipes::new(gateway.config.relay);
+        let told = Arc::clone(&gateway);
+        let pipes = Pipes::new(gateway.config.relay, move |Scarcity { error, wanted, got }| {
+            if let Some(held_back) = told.scarce_admitted() {
+                told.observer.pipes_scarce(&PipesScarce { listener: address, error, wanted, got, held_back });
+            }
+        });
         let places = gateway.gate.listener(address);
         Arc::new(Self {
             gateway,
             address,
             pipes,
             totals: Totals::default(),
+            ticker: Ticker::new(),
             own,
             places,
             sessions: Mutex::default(),
@@ -68,7 +80,7 @@ impl Worker {
         let key = self.lock().insert(Task::default());
         // Small, because every session has one; there are not as many descriptors as it has values.
         let number = u32::try_from(key).expect("fewer sessions than descriptors");
-        let seat = Seat { worker: Arc::clone(self), key: number, admitted: false, counted: false };
+        let seat = Seat::new(Arc::clone(self), number);
         let task = tokio::spawn(session(seat)).abort_handle();
         // On a runtime with several threads it may have ended already. Its key is not another session's: only this
         // method, called by one task, gives keys.
@@ -165,9 +177,21 @@ pub(crate) struct Seat {
     admitted: bool,
     /// It counts below the limits on clients, too.
     counted: bool,
+    /// What its session has delivered.
+    pub(crate) traffic: Traffic,
 }
 
 impl Seat {
+    fn new(worker: Arc<Worker>, key: u32) -> Self {
+        let traffic = Traffic::new(tokio::time::Instant::now());
+        Self { worker, key, admitted: false, counted: false, traffic }
+    }
+
+    /// A beat of its worker's.
+    pub(crate) fn beat(&self) -> Beat<'_> {
+        Beat::new(&self.worker.ticker, self.key)
+    }
+
     /// Lets the worker give this task a turn.
     pub(crate) async fn enrol(&self) {
         let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
@@ -214,6 +238,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.beat().forget();
         let mut sessions = self.worker.lock();
         let task = sessions.remove(self.key as usize);
         let is_empty = sessions.is_empty();
@@ -228,5 +253,17 @@ impl Drop for Seat {
         if is_empty {
             self.worker.empty.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+impl Seat {
+    /// The only one of a worker of its own.
+    pub(crate) fn alone() -> Self {
+        let targets = Targets::new(Some("127.0.0.1:22".parse().expect("valid")), None).expect("valid");
+        let gateway = Gateway::new(GatewayConfig::new(AllowList::new(), targets), Unobserved).expect("valid");
+        let worker = Worker::new(gateway.shared(), ([127, 0, 0, 1], 2222).into());
+        worker.lock().insert(Task::default());
+        Self::new(worker, 0)
     }
 }

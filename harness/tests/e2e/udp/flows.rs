@@ -171,7 +171,7 @@ fn a_flow_outlives_a_target_that_is_down_for_a_while() {
             // Those sent before may have been on their way still.
             while balancer.receive().0 != answer {}
             assert!(echo.seen() > 0);
-            gateway.stop().expect_text(&["flow closed service=default id=1"]);
+            gateway.stop().expect_text(&["flow closed service=default id=1 "]);
         }
     });
 }
