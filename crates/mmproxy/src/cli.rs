@@ -6,6 +6,7 @@ mod admin;
 mod config;
 mod control;
 mod jail_probe;
+mod manual;
 mod routing;
 mod run;
 mod sandbox;
@@ -17,6 +18,7 @@ pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
 pub(crate) use config::{ConfigCommand, RunFileArgs};
 pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
+pub(crate) use manual::{CompletionsArgs, ManArgs, ManualPage};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use sandbox::{KEEP, MissingArg, SandboxArg, SandboxArgs};
@@ -71,6 +73,10 @@ pub(crate) enum Command {
     /// Look at configuration files, or make one from a command line
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what a shell completes command lines with
+    Completions(CompletionsArgs),
+    /// Print a manual page
+    Man(ManArgs),
     /// Show the whole thing working in a private network namespace, without root
     Demo,
     /// Serve for the keeper that started it

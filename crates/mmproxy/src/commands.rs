@@ -7,5 +7,6 @@ pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod encode;
 pub(crate) mod jail_probe;
+pub(crate) mod manual;
 pub(crate) mod probe;
 pub(crate) mod routing;
