@@ -1,7 +1,8 @@
 //! mmproxy between programs that others wrote: a real HAProxy before it, a real sshd behind it.
 //!
-//! Both are Debian packages (`haproxy`, `openssh-server`); where one is missing its tests fail and say so.
+//! They are Debian packages (`haproxy`, `openssh-server`, `dnsmasq-base`); where one is missing its tests fail and say so.
 
 mod haproxy;
 mod health_checks;
+mod recipes;
 mod sshd;
