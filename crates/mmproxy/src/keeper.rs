@@ -2,6 +2,7 @@
 //!
 //! It reads what is asked for, binds, sets up, starts workers that serve, and cleans up. Start reading at [`run`].
 
+mod activated;
 mod announce;
 mod backoff;
 mod control;
@@ -21,6 +22,7 @@ mod stop;
 mod supervisor;
 mod tally;
 
+use self::activated::Activated;
 use self::event::{Events, Generation};
 use self::shift::Shift;
 use self::sockets::Sockets;
@@ -68,7 +70,10 @@ pub(crate) fn run(source: &Source, console: &mut Console, until: Until) -> Resul
         // From here on a signal does not end the process before it has cleaned up.
         let stop = Stop::new(until)?;
         let heard = Events::new();
-        let shift = Shift::prepare(spec, Generation(1), &Sockets::default(), &heard.0, console).await?;
+        let mut activated = Activated::from_environment();
+        let none = Sockets::default();
+        let shift = Shift::prepare(spec, Generation(1), &none, &mut activated, &heard.0, console).await?;
+        activated.close_rest();
         Supervisor::new(source, executable, console, stop, heard, shift).run().await
     })?
 }

@@ -20,6 +20,7 @@ mod lifecycle;
 mod lifetimes;
 mod listening;
 mod load;
+mod managed;
 mod modes;
 mod modes_udp;
 mod namespaces;

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::{error, info, warn};
 
+use super::activated::Activated;
 use super::announce::announce;
 use super::backoff::Backoff;
 use super::control::{Asker, Control};
@@ -133,7 +134,7 @@ impl<'a> Supervisor<'a> {
     }
 
     async fn serve(&mut self) {
-        let mut beat = interval(BEAT);
+        let mut beat = interval(notify::interval().map_or(BEAT, |most| BEAT.min(most)));
         while !(self.stopping.is_some() && self.crew.is_empty()) {
             let next = self.due.values().copied().chain(self.stopping).min();
             tokio::select! {
@@ -397,7 +398,15 @@ impl<'a> Supervisor<'a> {
     async fn next_shift(&self, generation: Generation) -> Result<Shift, Failure> {
         let former = &self.shifts[&self.current].sockets;
         let spec = self.source.read()?;
-        Shift::prepare(spec, generation, former, &self.events, &mut Console::silent()).await
+        Shift::prepare(
+            spec,
+            generation,
+            former,
+            &mut Activated::default(),
+            &self.events,
+            &mut Console::silent(),
+        )
+        .await
     }
 
     async fn reloaded(&mut self, generation: Generation) {
