@@ -26,9 +26,7 @@ fn serve(net: &Topology, recipe: &str, port: u16) -> Program {
     let path = recipes().join(recipe);
     let mut command = mmproxy(["run", "--config", path.to_str().expect("ASCII")]);
     let program = Program::start(&net.gateway, &mut command);
-    for family in Family::BOTH {
-        program.expect_line(&[&format!("Listening on {}", SocketAddr::new(family.wildcard(), port))]);
-    }
+    program.expect_line(&[&format!("Listening on [::]:{port}")]);
     program
 }
 

@@ -60,7 +60,7 @@ const DESCRIPTION: [&str; 3] = [
 
 const EXAMPLE: &str = r#"[[service]]
 name = "ssh"
-listen = ["0.0.0.0:2222", "[::]:2222"]
+listen = "[::]:2222"
 allow = ["10.0.0.2", "2001:db8::/64"]
 target-v4 = "127.0.0.1:22"
 target-v6 = "[::1]:22""#;
