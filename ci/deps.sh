@@ -41,6 +41,7 @@ PROGRAMS=(
     'nginx nginx'               # interop: reads the headers that the codec writes
     'dnsmasq dnsmasq-base'      # datagrams: the DNS server that logs its client
     '/usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream' # the bench: nginx as a gateway
+    'fail2ban-server fail2ban'  # interop: who reads sshd's log and bans at the gateway
     'ssh openssh-client'        # interop and README: host keys, a real client
     'ip iproute2'               # ci/left-behind.sh looks with other eyes than ours
     '/etc/protocols netbase'    # `ip rule … ipproto udp` knows the names from there
@@ -130,6 +131,7 @@ if [ "${#packages[@]}" -gt 0 ]; then
         for package in "${packages[@]}"; do
             case "$package" in
                 haproxy) keep_disabled_at_boot haproxy.service ;;
+                fail2ban) keep_disabled_at_boot fail2ban.service ;;
                 nginx) keep_disabled_at_boot nginx.service ;;
                 prometheus) keep_disabled_at_boot prometheus.service ;;
                 openssh-server) keep_disabled_at_boot ssh.service ssh.socket ;;

@@ -7,6 +7,7 @@ mod announce;
 mod backoff;
 mod control;
 mod crew;
+mod denials;
 mod elsewhere;
 mod event;
 mod ground;
@@ -23,6 +24,7 @@ mod supervisor;
 mod tally;
 
 use self::activated::Activated;
+use self::denials::Denials;
 use self::event::{Events, Generation};
 use self::shift::Shift;
 use self::sockets::Sockets;
@@ -65,6 +67,7 @@ pub(crate) fn run(source: &Source, console: &mut Console, until: Until) -> Resul
     let executable = std::env::current_exe().map_err(|error| Failure::new(Exit::Software, error))?;
     // A wrong command line is told first, also to somebody without privileges.
     let spec = source.read()?;
+    let denials = Denials::load(spec.global.deny_state.clone())?;
     privileges::require_spoofing()?;
     runtime::block_on(async {
         // From here on a signal does not end the process before it has cleaned up.
@@ -74,6 +77,6 @@ pub(crate) fn run(source: &Source, console: &mut Console, until: Until) -> Resul
         let none = Sockets::default();
         let shift = Shift::prepare(spec, Generation(1), &none, &mut activated, &heard.0, console).await?;
         activated.close_rest();
-        Supervisor::new(source, executable, console, stop, heard, shift).run().await
+        Supervisor::new(source, executable, console, stop, heard, (shift, denials)).run().await
     })?
 }

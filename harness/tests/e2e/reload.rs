@@ -252,7 +252,7 @@ fn has_ended(pid: u32) -> bool {
     status.lines().find(|line| line.starts_with("State:")).is_none_or(|state| state.contains('Z'))
 }
 
-fn kill_process(pid: u32) {
+pub(crate) fn kill_process(pid: u32) {
     kill(Pid::from_raw(pid.try_into().expect("small")), Signal::SIGKILL).expect("it runs");
 }
 
