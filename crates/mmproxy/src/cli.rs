@@ -8,6 +8,7 @@ mod control;
 mod deny;
 mod jail_probe;
 mod limits;
+mod manual;
 mod routing;
 mod run;
 mod sandbox;
@@ -21,6 +22,7 @@ pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TopArgs
 pub(crate) use deny::{DenyAddArgs, DenyCommand, DenyListArgs, DenyRemoveArgs, Term};
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use limits::{Ceiling, ClientArgs, LimitArgs, Prefixes, Rate};
+pub(crate) use manual::{CompletionsArgs, ManArgs, ManualPage};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use sandbox::{KEEP, MissingArg, SandboxArg, SandboxArgs};
@@ -80,6 +82,10 @@ pub(crate) enum Command {
     /// Look at configuration files, or make one from a command line
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what a shell completes command lines with
+    Completions(CompletionsArgs),
+    /// Print a manual page
+    Man(ManArgs),
     /// Show the whole thing working in a private network namespace, without root
     Demo,
     /// Serve for the keeper that started it

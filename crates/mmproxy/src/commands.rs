@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod deny;
 pub(crate) mod encode;
 pub(crate) mod jail_probe;
+pub(crate) mod manual;
 pub(crate) mod probe;
 pub(crate) mod routing;
 pub(crate) mod top;

@@ -21,7 +21,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use self::document::{example, reference, schema, show};
+pub(crate) use self::document::{example, manual, reference, schema, show};
 pub(crate) use self::flags::{spec as of_flags, text as text_of_flags};
 pub(crate) use self::go_mmproxy::text as text_of_go_mmproxy;
 pub(crate) use self::mistake::Mistakes;

@@ -20,6 +20,7 @@ mod jail;
 mod keeper;
 mod log;
 mod loopback;
+mod man;
 mod metrics;
 mod namespace;
 mod privileges;
@@ -83,6 +84,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Reload(args)) => commands::control::reload(&args),
         Some(Command::Run(args)) => keeper::of_file(args),
         Some(Command::Config(command)) => commands::config::run(&command),
+        Some(Command::Completions(args)) => Ok(commands::manual::completions(&args)),
+        Some(Command::Man(args)) => Ok(commands::manual::page(&args)),
         Some(Command::Demo) => commands::demo::run(),
         Some(Command::Worker) => worker::main(),
         Some(Command::JailProbe(args)) => commands::jail_probe::run(&args),

@@ -90,6 +90,17 @@ fn a_missing_file_is_78_and_is_named() {
 }
 
 #[test]
+fn the_example_is_a_file_that_a_gateway_starts_from() {
+    isolated(|| {
+        let net = Topology::new();
+        let path = file("mmproxy.toml", &config(&["example"]).expect_code(0).stdout);
+        let gateway = serve(&net, &path);
+        gateway.expect_line(&["Listening on [::]:2222"]);
+        gateway.stop().expect_code(0);
+    });
+}
+
+#[test]
 fn the_example_is_right_and_what_is_shown_of_it_means_the_same() {
     isolated(|| {
         let example = config(&["example"]).expect_code(0);

@@ -15,7 +15,7 @@ use crate::haproxy::{HaProxy, frontend};
 ///
 /// As an ordinary user: then it is the same with root and without, and it needs no account but `nobody`.
 #[track_caller]
-fn start_sshd(net: &Topology) -> Program {
+pub(crate) fn start_sshd(net: &Topology) -> Program {
     let directory = scratch().join("sshd");
     fs::create_dir(&directory).expect("the test's own directory");
     // The user makes its own key: sshd wants the owner of a key to be its only reader.

@@ -1,11 +1,13 @@
 //! What is made of the table of keys: files, the example, the schema, the reference page.
 
+mod manual;
 mod shown;
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
+pub(crate) use self::manual::manual;
 use super::keys::{Absent, GlobalKeys, Key, Keys, ServiceKeys};
 use super::read::Typed;
 use crate::spec::Spec;

@@ -158,8 +158,9 @@ keys! {
             "name" name: Name, Absent::Required { example: "\"ssh\"" };
             /// What the targets speak: `tcp` or `udp`.
             "protocol" protocol: ProtocolArg, Absent::Default(default::PROTOCOL);
-            /// Addresses and ports, or ranges of ports such as `0.0.0.0:20000-20100`, that load balancers connect to.
-            "listen" listen: List<Endpoint>, Absent::Required { example: "[\"0.0.0.0:2222\", \"[::]:2222\"]" };
+            /// Addresses and ports, or ranges of ports such as `0.0.0.0:20000-20100`, that load balancers connect to; `[::]`
+            /// takes IPv4 as well.
+            "listen" listen: List<Endpoint>, Absent::Required { example: "[\"[::]:2222\"]" };
             /// Connections that may wait to be accepted, for each worker; the kernel caps it at net.core.somaxconn.
             "backlog" backlog: Number<1, 65535>, Absent::Default(default::BACKLOG);
         }
