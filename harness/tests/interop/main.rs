@@ -1,7 +1,16 @@
-//! mmproxy between programs that others wrote: a real HAProxy before it, a real sshd behind it.
+//! mmproxy between programs that others wrote: balancers and clients that announce, before servers that note their client.
 //!
-//! Both are Debian packages (`haproxy`, `openssh-server`); where one is missing its tests fail and say so.
+//! All are Debian packages (`ci/deps.sh` has the list); where one is missing its tests fail and say so. DNS over UDP is in
+//! `e2e/udp/servers.rs`.
 
+mod clouds;
+mod greeting;
 mod haproxy;
 mod health_checks;
+mod mail;
+mod nginx;
+mod postgres;
+mod redis;
+mod scene;
 mod sshd;
+mod tls;
