@@ -15,6 +15,7 @@ mod ground;
 mod header;
 mod hops;
 mod host;
+mod hostile;
 mod jail;
 mod lifecycle;
 mod lifetimes;
