@@ -45,6 +45,7 @@ PROGRAMS=(
     'redis-server redis-server' # interop: the target that lists its clients
     '/usr/share/doc/postgresql postgresql' # interop: the target that lets clients in by their network
     'aiosmtpd python3-aiosmtpd' # interop: the mail server that notes its client
+    'fail2ban-server fail2ban'  # interop: who reads sshd's log and bans at the gateway
     'ssh openssh-client'        # interop and README: host keys, a real client
     'ip iproute2'               # ci/left-behind.sh looks with other eyes than ours
     '/etc/protocols netbase'    # `ip rule … ipproto udp` knows the names from there
@@ -134,6 +135,7 @@ if [ "${#packages[@]}" -gt 0 ]; then
         for package in "${packages[@]}"; do
             case "$package" in
                 haproxy) keep_disabled_at_boot haproxy.service ;;
+                fail2ban) keep_disabled_at_boot fail2ban.service ;;
                 nginx) keep_disabled_at_boot nginx.service ;;
                 postgresql) keep_disabled_at_boot postgresql.service ;;
                 redis-server) keep_disabled_at_boot redis-server.service ;;

@@ -80,6 +80,9 @@ for command in $(commands); do
     flags=$(flags_of "mmproxy $command" || true)
     [ -z "$flags" ] || same "flags of mmproxy $command" "$(documented_flags "mmproxy $command")" "$flags"
 done
+for command in $("$mmproxy" deny --help | sed -nE '/^Commands:/,/^$/ s/^  ([a-z-]+).*/\1/p' | grep -vx help); do
+    same "flags of mmproxy deny $command" "$(documented_flags "mmproxy deny $command")" "$(flags_of "mmproxy deny $command")"
+done
 
 # --- reasons, statuses, messages --------------------------------------------------------------------------
 

@@ -77,8 +77,13 @@ impl Target {
         Arc::clone(&self.listener)
     }
 
+    /// The next connection, if one has come.
+    ///
+    /// # Panics
+    ///
+    /// If the listening socket is broken.
     #[track_caller]
-    fn try_accept(&self) -> Option<Connection> {
+    pub fn try_accept(&self) -> Option<Connection> {
         try_accept(&self.listener)
     }
 }

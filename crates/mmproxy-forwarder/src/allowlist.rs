@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
+
+use crate::networks::{Networks, normalised};
 
 /// Networks whose hosts may announce clients. Fails closed: an empty list allows nobody.
 ///
@@ -12,63 +14,37 @@ use ipnet::{IpNet, Ipv4Net};
 /// of the list covers is dropped. So `::/0` means every IPv6 peer, and no IPv4 peer.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct AllowList {
-    /// Invariant: truncated, sorted, and no two of them overlap; a lookup is a binary search.
-    networks: Vec<IpNet>,
+    /// Invariant: none of them covers another.
+    networks: Networks<()>,
 }
 
 impl AllowList {
     /// The list that allows nobody.
-    pub const fn new() -> Self {
-        Self { networks: Vec::new() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Reads the file format: a network (`192.0.2.0/24`, `2001:db8::/32`) or an address per line; blank lines
-    /// and what follows `#` or `;` are ignored.
+    /// Reads the file format of [`parse_networks`].
     ///
     /// # Errors
     ///
     /// Every mistake of the text at once.
     pub fn parse(text: &str) -> Result<Self, AllowListError> {
-        let mut networks = Vec::new();
-        let mut mistakes = Vec::new();
-        // Editors of another system put a byte order mark first; it is no mistake of the operator's.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        for (line, number) in text.lines().zip(1..) {
-            let entry = line.split(['#', ';']).next().unwrap_or_default().trim();
-            if entry.is_empty() {
-                continue;
-            }
-            match parse_network(entry) {
-                Ok(network) => networks.push(network),
-                Err(problem) => mistakes.push(Mistake {
-                    line: NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN),
-                    text: entry.to_owned(),
-                    problem,
-                }),
-            }
-        }
-        if mistakes.is_empty() {
-            Ok(networks.into_iter().collect())
-        } else {
-            Err(AllowListError { mistakes })
-        }
+        Ok(parse_networks(text)?.into_iter().collect())
     }
 
     /// Adds a network; host bits are cleared.
     pub fn insert(&mut self, network: IpNet) {
         let network = normalised(network);
-        if self.covering(network.network()).is_some_and(|known| known.contains(&network)) {
-            return;
+        if !self.networks.covers(network) {
+            self.networks.remove_within(network);
+            self.networks.insert(network, ());
         }
-        // What the new network covers lies next to each other, from where the new one belongs.
-        let start = self.networks.partition_point(|known| *known < network);
-        let covered = self.networks[start..].iter().take_while(|known| network.contains(*known)).count();
-        self.networks.splice(start..start + covered, [network]);
     }
 
     /// Whether `peer` is in one of the networks. An IPv4-mapped address is looked up as IPv4.
     pub fn contains(&self, peer: IpAddr) -> bool {
-        self.covering(peer.to_canonical()).is_some()
+        self.networks.longest(peer).is_some()
     }
 
     /// Whether nobody is allowed.
@@ -83,13 +59,36 @@ impl AllowList {
 
     /// The networks, IPv4 first, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = IpNet> {
-        self.networks.iter().copied()
+        self.networks.iter().map(|(network, ())| network)
     }
+}
 
-    fn covering(&self, ip: IpAddr) -> Option<&IpNet> {
-        let after = self.networks.partition_point(|network| network.network() <= ip);
-        self.networks[..after].last().filter(|network| network.contains(&ip))
+/// Reads networks as a file has them: a network (`192.0.2.0/24`, `2001:db8::/32`) or an address per line; blank lines
+/// and what follows `#` or `;` are ignored. Every network is returned as it stands there, without host bits.
+///
+/// # Errors
+///
+/// Every mistake of the text at once.
+pub fn parse_networks(text: &str) -> Result<Vec<IpNet>, AllowListError> {
+    let mut networks = Vec::new();
+    let mut mistakes = Vec::new();
+    // Editors of another system put a byte order mark first; it is no mistake of the operator's.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (line, number) in text.lines().zip(1..) {
+        let entry = line.split(['#', ';']).next().unwrap_or_default().trim();
+        if entry.is_empty() {
+            continue;
+        }
+        match parse_network(entry) {
+            Ok(network) => networks.push(network),
+            Err(problem) => mistakes.push(Mistake {
+                line: NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN),
+                text: entry.to_owned(),
+                problem,
+            }),
+        }
     }
+    if mistakes.is_empty() { Ok(networks) } else { Err(AllowListError { mistakes }) }
 }
 
 /// One network or address, as a line of the file or `--allow` has it.
@@ -118,18 +117,16 @@ pub fn parse_network(text: &str) -> Result<IpNet, NetworkProblem> {
 
 impl FromIterator<IpNet> for AllowList {
     fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
-        let mut networks: Vec<IpNet> = networks.into_iter().map(normalised).collect();
-        // A network sorts before everything it covers: same address with a shorter prefix, or a lower address.
-        networks.sort_unstable();
-        networks.dedup_by(|later, earlier| earlier.contains(&*later));
-        Self { networks }
+        let mut list = Self::new();
+        networks.into_iter().for_each(|network| list.insert(network));
+        list
     }
 }
 
 /// One network per line, as [`AllowList::parse`] reads them.
 impl fmt::Display for AllowList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.networks.iter().try_for_each(|network| writeln!(f, "{network}"))
+        self.iter().try_for_each(|network| writeln!(f, "{network}"))
     }
 }
 
@@ -188,19 +185,10 @@ pub enum NetworkProblem {
     },
 }
 
-/// Without host bits; an IPv4-mapped network as IPv4, because peers are compared unmapped.
-fn normalised(network: IpNet) -> IpNet {
-    let network = network.trunc();
-    let IpNet::V6(v6) = network else { return network };
-    match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
-        (Some(v4), Some(prefix)) => Ipv4Net::new(v4, prefix).map_or(network, IpNet::from),
-        _ => network,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipnet::Ipv4Net;
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -270,6 +258,20 @@ mod tests {
         assert!(all.contains(IpAddr::V4(Ipv4Addr::from(99_999u32.wrapping_mul(2_654_435_761)))));
     }
 
+    #[test]
+    fn the_list_of_cloudflares_networks_that_is_shipped_is_complete() {
+        let list = list(include_str!("../../../deploy/allow/cloudflare.txt"));
+        let v4 = list.iter().filter(|network| network.addr().is_ipv4()).count();
+        assert_eq!((v4, list.len()), (15, 22));
+        for (inside, outside) in [
+            ("173.245.63.255", "173.245.64.0"),
+            ("104.27.255.255", "104.28.0.0"),
+            ("2a06:98c7:ffff::1", "2a06:98c8::1"),
+        ] {
+            assert!(list.contains(ip(inside)) && !list.contains(ip(outside)), "{inside} {outside}");
+        }
+    }
+
     fn network() -> impl Strategy<Value = IpNet> {
         // Few addresses and short prefixes, so that networks overlap, touch and repeat.
         let v4 = (0u32..64, 0u8..=32).prop_map(|(ip, len)| (IpAddr::V4(Ipv4Addr::from(ip << 26)), len));
@@ -279,8 +281,8 @@ mod tests {
     }
 
     proptest! {
-        /// Dropping covered networks and searching in halves changes nothing: some network as given contains
-        /// the address, or none does.
+        /// Dropping covered networks changes nothing, nor does the order in which they come: some network as given
+        /// contains the address, or none does.
         #[test]
         fn a_lookup_agrees_with_trying_each_network(
             networks in prop::collection::vec(network(), 0..24),
@@ -288,7 +290,7 @@ mod tests {
         ) {
             let bulk: AllowList = networks.iter().copied().collect();
             let mut one_by_one = AllowList::new();
-            networks.iter().for_each(|network| one_by_one.insert(*network));
+            networks.iter().rev().for_each(|network| one_by_one.insert(*network));
             prop_assert_eq!(&bulk, &one_by_one);
             for probe in probes.iter().flat_map(|net| [net.addr(), net.network(), net.broadcast()]) {
                 // The last address of ::/80 is a mapped one: IPv4, whatever IPv6 network it lies in.

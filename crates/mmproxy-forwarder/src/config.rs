@@ -10,7 +10,9 @@ use mmproxy_codec::DecodeOptions;
 
 use crate::allowlist::AllowList;
 use crate::choice::{ClientFrom, TargetChoice};
+use crate::clients::ClientLists;
 use crate::health::{HealthChecks, TargetHealth};
+use crate::limits::SessionLimits;
 use crate::own::{AddressProvider, OwnAddresses};
 use crate::policy::SourcePolicy;
 use crate::tcp::timeouts::SilenceLimits;
@@ -27,6 +29,7 @@ pub use relay::{RelayOptions, SpliceUse};
 #[derive(Clone)]
 pub struct GatewayConfig {
     pub(crate) allowed: AllowList,
+    pub(crate) clients: ClientLists,
     pub(crate) targets: TargetChoice,
     pub(crate) client_from: ClientFrom,
     pub(crate) sources: SourcePolicy,
@@ -39,7 +42,7 @@ pub struct GatewayConfig {
     pub(crate) drain: Duration,
     pub(crate) last_words: Duration,
     pub(crate) silence: SilenceLimits,
-    pub(crate) max_sessions: NonZeroUsize,
+    pub(crate) limits: SessionLimits,
     pub(crate) own_addresses: Arc<AddressProvider>,
 }
 
@@ -49,6 +52,7 @@ impl GatewayConfig {
     pub fn new(allowed: AllowList, targets: impl Into<TargetChoice>) -> Self {
         Self {
             allowed,
+            clients: ClientLists::default(),
             targets: targets.into(),
             client_from: ClientFrom::Header,
             sources: SourcePolicy::new(),
@@ -61,7 +65,7 @@ impl GatewayConfig {
             drain: Duration::from_secs(10),
             last_words: Duration::from_secs(1),
             silence: SilenceLimits { idle: None, half_closed: Some(Duration::from_secs(300)) },
-            max_sessions: NonZeroUsize::MAX,
+            limits: SessionLimits::UNLIMITED,
             own_addresses: Arc::new(OwnAddresses::of_this_host),
         }
     }
@@ -77,6 +81,13 @@ impl GatewayConfig {
     #[must_use]
     pub fn sources(mut self, policy: SourcePolicy) -> Self {
         self.sources = policy;
+        self
+    }
+
+    /// Which clients are served, by their network. Default: all.
+    #[must_use]
+    pub fn clients(mut self, lists: ClientLists) -> Self {
+        self.clients = lists;
         self
     }
 
@@ -168,12 +179,12 @@ impl GatewayConfig {
         self
     }
 
-    /// How many sessions may live at a time; more are refused at once. Default: no limit.
+    /// How many sessions may live and begin; more are refused at once. Default: [`SessionLimits::UNLIMITED`].
     ///
     /// [`sessions_within`] says what the limit on descriptors allows.
     #[must_use]
-    pub fn max_sessions(mut self, sessions: NonZeroUsize) -> Self {
-        self.max_sessions = sessions;
+    pub fn limits(mut self, limits: SessionLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -206,7 +217,7 @@ impl fmt::Debug for GatewayConfig {
             .field("drain", &self.drain)
             .field("last_words", &self.last_words)
             .field("silence", &self.silence)
-            .field("max_sessions", &self.max_sessions)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use crate::addr::{Family, PeerAddr, SpoofSource};
+use crate::clients::ClientDenied;
 use crate::destination::DestinationRefused;
 use crate::health::HealthCheckEnd;
+use crate::limits::ClientLimitReached;
 use crate::live::Killed;
 use crate::netns::NamespaceGone;
 use crate::policy::SourceRefused;
@@ -58,6 +60,12 @@ pub enum SessionError {
     /// The announced client may not be spoofed.
     #[error(transparent)]
     Source(#[from] SourceRefused),
+    /// A list of clients refuses the announced one.
+    #[error(transparent)]
+    Client(#[from] ClientDenied),
+    /// The announced client, or its network, has enough sessions.
+    #[error(transparent)]
+    Limit(#[from] ClientLimitReached),
     /// The client's family has no target.
     #[error(transparent)]
     NoTarget(#[from] NoTarget),
@@ -91,6 +99,8 @@ impl SessionError {
             Self::Admission(error) => error.reason(),
             Self::Header(error) => error.reason(),
             Self::Source(_) => CloseReason::SourceRefused,
+            Self::Client(_) => CloseReason::ClientDenied,
+            Self::Limit(reached) => reached.reason(),
             Self::NoTarget(_) => CloseReason::NoTarget,
             Self::Destination(_) => CloseReason::DestinationRefused,
             Self::Dial(error) => error.reason(),
@@ -121,6 +131,20 @@ pub enum AdmissionRefused {
         /// The configured maximum.
         limit: usize,
     },
+    /// As many sessions of its listener live as may.
+    #[error("all {limit} sessions of the listener are in use")]
+    ListenerLimit {
+        /// The configured maximum.
+        limit: usize,
+    },
+    /// As many sessions of this balancer live as may.
+    #[error("all {limit} sessions of balancer {} are in use", peer.ip())]
+    BalancerLimit {
+        /// The balancer.
+        peer: PeerAddr,
+        /// The configured maximum.
+        limit: usize,
+    },
 }
 
 impl AdmissionRefused {
@@ -129,6 +153,8 @@ impl AdmissionRefused {
         match self {
             Self::NotAllowed(_) => CloseReason::PeerNotAllowed,
             Self::SessionLimit { .. } => CloseReason::SessionLimit,
+            Self::ListenerLimit { .. } => CloseReason::ListenerLimit,
+            Self::BalancerLimit { .. } => CloseReason::BalancerLimit,
         }
     }
 }

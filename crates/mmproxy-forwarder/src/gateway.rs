@@ -1,5 +1,6 @@
 //! The gateway: serves listeners, ends in order.
 
+use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -7,15 +8,21 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
+use crate::allowlist::AllowList;
+use crate::clients::ClientLists;
 use crate::config::GatewayConfig;
+use crate::deny::DenyChange;
 use crate::error::ServeError;
-use crate::live::{LiveSession, Order, Which};
+use crate::limits::gate::Gate;
+use crate::live::{Ending, LiveSession, Order, Which};
+use crate::networks::normalised;
 use crate::observer::Observer;
 use crate::own::OwnCache;
 use crate::places::Places;
 use crate::rate::RateLimited;
 use crate::report::SessionId;
 use crate::session;
+use crate::tables::Tables;
 use crate::tcp::accept::Acceptor;
 use crate::tcp::listen::Listener;
 use crate::tcp::traffic::{Totals, TrafficTotals};
@@ -36,31 +43,37 @@ impl Gateway {
     ///
     /// [`ServeError::OwnAddresses`] when they are not to be had.
     pub fn new(config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
-        let places = Arc::new(Places::new(config.max_sessions));
-        Self::with(config, observer, places)
+        let all = Arc::new(Places::new(config.limits.total()));
+        Self::with(config, observer, all)
     }
 
-    /// Another gateway that shares the limit on sessions and their numbers with this one: another service of the same
-    /// process.
+    /// Another gateway that shares the limit on all sessions, and their numbers, with this one: another service of the
+    /// same process.
     ///
-    /// `config`'s own limit on sessions says nothing then.
+    /// `config`'s own limit on all sessions says nothing then; its other limits hold for the sessions of this gateway.
     ///
     /// # Errors
     ///
     /// Those of [`new`](Self::new).
     pub fn beside(&self, config: GatewayConfig, observer: impl Observer) -> Result<Self, ServeError> {
-        Self::with(config, observer, Arc::clone(&self.shared.places))
+        Self::with(config, observer, Arc::clone(&self.shared.gate.all))
     }
 
-    fn with(config: GatewayConfig, observer: impl Observer, places: Arc<Places>) -> Result<Self, ServeError> {
+    fn with(
+        mut config: GatewayConfig,
+        observer: impl Observer,
+        all: Arc<Places>,
+    ) -> Result<Self, ServeError> {
         let own = OwnCache::new(Arc::clone(&config.own_addresses), Instant::now())
             .map_err(ServeError::OwnAddresses)?;
         let shared = Shared {
             observer: Arc::new(observer),
             own,
             stale: Mutex::new(RateLimited::per_minute()),
+            scarce: Mutex::new(RateLimited::per_minute()),
+            gate: Gate::new(config.limits, all),
+            tables: Tables::new(std::mem::take(&mut config.allowed), std::mem::take(&mut config.clients)),
             workers: Mutex::default(),
-            places,
             config,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -69,6 +82,37 @@ impl Gateway {
     /// What a gateway of another protocol uses of it.
     pub(crate) fn into_shared(self) -> Arc<Shared> {
         self.shared
+    }
+
+    /// From now on connections are taken from `allowed` alone. Sessions that live go on.
+    pub fn replace_allowed(&self, allowed: AllowList) {
+        self.shared.tables.replace_allowed(allowed);
+    }
+
+    /// From now on sessions are begun for the clients that pass `clients` alone. Sessions that live go on; see
+    /// [`close_sessions`](Self::close_sessions).
+    pub fn replace_clients(&self, clients: ClientLists) {
+        self.shared.tables.replace_clients(clients);
+    }
+
+    /// Follows the deny list, whose clients are refused beside those that [`ClientLists`] refuse, from now on. Sessions that
+    /// live go on, except where a change asks for their end: both sides are reset, with [`CloseReason::ClientDenied`]. The
+    /// future tells which they were; nothing waits for it.
+    ///
+    /// The client of such a change has no session left afterwards: one that is about to begin is either found here or
+    /// refused.
+    ///
+    /// [`CloseReason::ClientDenied`]: crate::CloseReason::ClientDenied
+    pub fn deny(&self, changes: &[DenyChange]) -> impl Future<Output = Vec<SessionId>> + Send + use<> {
+        self.shared.tables.deny(changes);
+        let (tell, told) = mpsc::unbounded_channel();
+        for change in changes {
+            if let DenyChange::Add { network, close: true, .. } = change {
+                let which = Which::Clients(normalised(*network));
+                self.shared.order(&Order::End(which, Ending::Denied, tell.clone()), usize::MAX);
+            }
+        }
+        all(told)
     }
 
     /// Serves `listener` until `shutdown` says to stop; then sessions finish or meet the drain deadline.
@@ -106,31 +150,31 @@ impl Gateway {
     ///
     /// Each of them is given a turn to tell of itself, on its own thread; nothing is kept for it while nobody asks.
     pub async fn sessions(&self, at_most: usize) -> Vec<LiveSession> {
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::unbounded_channel();
         self.shared.order(&Order::Tell(tell), at_most);
-        let mut sessions = Vec::new();
-        // Whoever ends without an answer drops its end of the channel.
-        while let Some(session) = told.recv().await {
-            sessions.push(session);
-        }
-        sessions
+        all(told).await
     }
 
     /// Closes the sessions that are meant, and returns which they were. Both sides are reset.
     pub async fn close_sessions(&self, which: Which) -> Vec<SessionId> {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        self.shared.order(&Order::End(which, tell), usize::MAX);
-        let mut closed = Vec::new();
-        while let Some(id) = told.recv().await {
-            closed.push(id);
-        }
-        closed
+        let (tell, told) = mpsc::unbounded_channel();
+        self.shared.order(&Order::End(which, Ending::Killed, tell), usize::MAX);
+        all(told).await
     }
 
     /// Bytes moved so far, of sessions that ended and of those that live.
     pub fn traffic(&self) -> TrafficTotals {
         self.shared.traffic()
     }
+}
+
+/// Everything that is told. Whoever ends without an answer drops its end of the channel.
+async fn all<T>(mut told: mpsc::UnboundedReceiver<T>) -> Vec<T> {
+    let mut all = Vec::new();
+    while let Some(one) = told.recv().await {
+        all.push(one);
+    }
+    all
 }
 
 #[cfg(test)]
@@ -238,10 +282,12 @@ pub(crate) enum Phase {
 pub(crate) struct Shared {
     pub(crate) config: GatewayConfig,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) places: Arc<Places>,
+    pub(crate) gate: Gate,
+    pub(crate) tables: Tables,
     /// As of the start; each worker keeps it current for itself.
     pub(crate) own: OwnCache,
     stale: Mutex<RateLimited>,
+    scarce: Mutex<RateLimited>,
     workers: Mutex<Workers>,
 }
 
@@ -284,10 +330,46 @@ impl Shared {
     pub(crate) fn stale_admitted(&self) -> Option<u64> {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
     }
+
+    /// Whether it should be told now that pipes are scarce, and how often it was not.
+    pub(crate) fn scarce_admitted(&self) -> Option<u64> {
+        self.scarce.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
+    }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::addr::{PeerAddr, Targets};
+    use crate::error::AdmissionRefused;
+    use crate::limits::SessionLimits;
+    use crate::observer::Unobserved;
+
+    #[test]
+    fn gateways_beside_each_other_share_the_limit_on_all_sessions_and_no_other() {
+        let one = NonZeroUsize::MIN;
+        let targets = Targets::new(Some("127.0.0.1:22".parse().unwrap()), None).unwrap();
+        let config = |total| {
+            let limits = SessionLimits::new(total).per_client(Some(one));
+            GatewayConfig::new(AllowList::new(), targets).limits(limits)
+        };
+        let first = Gateway::new(config(one), Unobserved).unwrap();
+        let second = first.beside(config(NonZeroUsize::MAX), Unobserved).unwrap();
+        let (first, second) = (&first.shared().gate, &second.shared().gate);
+        let (peer, client) = (PeerAddr::new("10.0.0.2:1".parse().unwrap()), "192.0.2.7".parse().unwrap());
+        assert_eq!(first.enter(peer, None), Ok(()));
+        assert_eq!(second.enter(peer, None), Err(AdmissionRefused::SessionLimit { limit: 1 }));
+        assert_eq!((first.enter_client(client), second.enter_client(client)), (Ok(()), Ok(())));
+        assert!(first.enter_client(client).is_err());
+        first.leave(peer, None);
+        assert_eq!(second.enter(peer, None), Ok(()));
     }
 }

@@ -5,7 +5,7 @@
 //! accept            tcp::listen    PeerAddr        the load balancer
 //!   admit           allowlist      may this peer speak PROXY at all? asked before one byte is read
 //! read header       tcp::header    ClaimedSource   what the header says, and the bytes behind it
-//! authorise         policy         SpoofSource     may it claim this source?
+//! authorise         policy         SpoofSource     may it claim this source, is it denied, has it sessions enough?
 //! dial              tcp::dial      TargetAddr      a transparent, marked socket bound to the client
 //! relay             tcp::relay     leftover first, then both ways; half-close and reset carried over
 //! close             report         one SessionReport with one CloseReason, exactly once
@@ -35,7 +35,9 @@
 mod addr;
 mod allowlist;
 mod choice;
+mod clients;
 mod config;
+mod deny;
 mod destination;
 mod details;
 mod errno;
@@ -45,8 +47,10 @@ mod error;
 pub mod fuzzing;
 mod gateway;
 mod health;
+mod limits;
 mod live;
 mod netns;
+mod networks;
 mod observer;
 mod own;
 mod places;
@@ -55,7 +59,9 @@ mod rate;
 mod report;
 mod session;
 mod sys;
+mod tables;
 mod tcp;
+mod tick;
 mod udp;
 mod worker;
 
@@ -63,12 +69,14 @@ pub use addr::{
     ClaimedSource, Family, PeerAddr, SpoofSource, TargetAddr, TargetInvalid, TargetProblem, Targets,
     TargetsInvalid, unmapped,
 };
-pub use allowlist::{AllowList, AllowListError, Mistake, NetworkProblem, parse_network};
+pub use allowlist::{AllowList, AllowListError, Mistake, NetworkProblem, parse_network, parse_networks};
 pub use choice::{ClientFrom, TargetChoice};
+pub use clients::{ClientDenied, ClientLists};
 pub use config::{
     DialOptions, GatewayConfig, Keepalive, KeepaliveInvalid, RelayOptions, SourcePort, SourcePortUnknown,
     SpliceUse, TimeoutTooShort, sessions_within,
 };
+pub use deny::{Denied, DenyChange, DenyError, DenyList, DenyListError, DenyMistake, DenyProblem, DenyTable};
 pub use destination::{
     AllowedTarget, AllowedTargetProblem, AllowedTargets, ClaimedDestination, DestinationRefused,
 };
@@ -76,17 +84,18 @@ pub use details::{DETAIL_LEN, HeaderDetails, TlsDetails};
 pub use error::{AdmissionRefused, Blame, NoTarget, ServeError, SessionError};
 pub use gateway::{Drained, Gateway, Shutdown};
 pub use health::{HealthCheckEnd, HealthChecks, TargetHealth};
+pub use limits::{ClientLimitReached, ClientNetworks, Pace, SessionLimits};
 pub use live::{Killed, LiveSession, SessionState, TcpState, Which};
 pub use netns::{EnterError, Namespace, NamespaceGone, TargetNamespace};
 pub use observer::{
-    AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, SessionAnnounced, SessionDialing,
-    SessionEstablished, SessionHalfClosed, SessionOpened, Unobserved, WorkerPanicked,
+    AcceptPaused, DatagramsDropped, Observer, OwnAddressesStale, PipesScarce, SessionAnnounced,
+    SessionDialing, SessionEstablished, SessionHalfClosed, SessionOpened, Unobserved, WorkerPanicked,
 };
 pub use own::OwnAddresses;
 pub use policy::{SourceClass, SourceClassUnknown, SourcePolicy, SourceRefused};
 pub use rate::RateLimited;
 pub use report::{CloseReason, OPENING_LEN, SessionId, SessionReport};
-#[cfg(feature = "jail-probe")]
+#[cfg(any(test, feature = "jail-probe"))]
 #[doc(hidden)]
 pub use sys::forbidden::Forbidden;
 pub use tcp::dial::{Action, ClientPort, DialError, Dialed, PortConflict, connect_plain, connect_spoofed};

@@ -148,7 +148,16 @@ pub(crate) enum Order {
     /// To tell of itself.
     Tell(UnboundedSender<LiveSession>),
     /// To end, if it is meant, and to say so.
-    End(Which, UnboundedSender<SessionId>),
+    End(Which, Ending, UnboundedSender<SessionId>),
+}
+
+/// Why a session is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The operator wants it.
+    Killed,
+    /// Its client is denied from now on.
+    Denied,
 }
 
 /// What sessions of a worker are asked and have not heard yet.

@@ -45,6 +45,9 @@ pub trait Observer: Send + Sync + 'static {
     /// at most.
     fn accept_paused(&self, _paused: &AcceptPaused<'_>) {}
 
+    /// Bulk goes through a smaller pipe, or through the buffer, for want of room. Once a minute at most.
+    fn pipes_scarce(&self, _scarce: &PipesScarce<'_>) {}
+
     /// This host's own addresses could not be read again; the last known ones are used. Once a minute at most.
     fn own_addresses_stale(&self, _stale: &OwnAddressesStale<'_>) {}
 
@@ -160,6 +163,23 @@ pub struct AcceptPaused<'a> {
     pub held_back: u64,
 }
 
+/// A pipe that could not be had as large as it should be; bytes arrive all the same, at a higher cost.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PipesScarce<'a> {
+    /// The listener whose sessions wanted it.
+    pub listener: SocketAddr,
+    /// What `pipe2(2)` or `fcntl(F_SETPIPE_SZ)` said: EPERM above `fs.pipe-user-pages-soft` or `fs.pipe-max-size`,
+    /// EMFILE, ENFILE, ENOMEM.
+    pub error: &'a io::Error,
+    /// Bytes that it should hold.
+    pub wanted: usize,
+    /// Bytes that the one which was to be had holds; `None`: the buffer is used instead.
+    pub got: Option<usize>,
+    /// As many times it was the same since the last one that was told.
+    pub held_back: u64,
+}
+
 /// A failed attempt to read this host's own addresses.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -225,6 +245,10 @@ impl<T: Observer + ?Sized> Observer for Arc<T> {
 
     fn accept_paused(&self, paused: &AcceptPaused<'_>) {
         (**self).accept_paused(paused);
+    }
+
+    fn pipes_scarce(&self, scarce: &PipesScarce<'_>) {
+        (**self).pipes_scarce(scarce);
     }
 
     fn own_addresses_stale(&self, stale: &OwnAddressesStale<'_>) {

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::report::SessionId;
 
-/// Counts sessions for all threads of a gateway.
+/// Counts sessions for all threads of a gateway, or of one of its listeners.
 ///
-/// The only memory that threads write to in common. It is touched when a session begins and when it ends, never in
+/// Beside the shards of `limits::crowd` the only memory that threads write to in common. It is touched when a session begins and when it ends, never in
 /// between, and has a cache line, or the pair that processors fetch, to itself.
 #[derive(Debug)]
 #[repr(align(128))]

@@ -78,6 +78,10 @@ pub enum CloseReason {
     PeerNotAllowed,
     /// The limit on sessions was reached.
     SessionLimit,
+    /// The limit on sessions of one listener was reached.
+    ListenerLimit,
+    /// The limit on sessions of one balancer was reached.
+    BalancerLimit,
     /// What came is not a PROXY header at all.
     HeaderMissing,
     /// A PROXY header that breaks a rule.
@@ -88,6 +92,14 @@ pub enum CloseReason {
     HeaderTimeout,
     /// Policy refuses the announced client.
     SourceRefused,
+    /// The announced client is denied, or not allowed, by a list of clients.
+    ClientDenied,
+    /// The limit on sessions of one client was reached.
+    ClientLimit,
+    /// The limit on sessions of the clients in one network was reached.
+    ClientNetworkLimit,
+    /// The clients in one network begin sessions faster than they may.
+    ClientRate,
     /// The client's family has no target.
     NoTarget,
     /// The destination that the header names is no allowed target.
@@ -136,16 +148,22 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, to register labels before the first session.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 37] = [
         Self::Finished,
         Self::ConnectOnly,
         Self::PeerNotAllowed,
         Self::SessionLimit,
+        Self::ListenerLimit,
+        Self::BalancerLimit,
         Self::HeaderMissing,
         Self::HeaderInvalid,
         Self::HeaderIncomplete,
         Self::HeaderTimeout,
         Self::SourceRefused,
+        Self::ClientDenied,
+        Self::ClientLimit,
+        Self::ClientNetworkLimit,
+        Self::ClientRate,
         Self::NoTarget,
         Self::DestinationRefused,
         Self::SourceUnusable,
@@ -177,11 +195,17 @@ impl CloseReason {
             Self::ConnectOnly => "connect_only",
             Self::PeerNotAllowed => "peer_not_allowed",
             Self::SessionLimit => "session_limit",
+            Self::ListenerLimit => "listener_limit",
+            Self::BalancerLimit => "balancer_limit",
             Self::HeaderMissing => "header_missing",
             Self::HeaderInvalid => "header_invalid",
             Self::HeaderIncomplete => "header_incomplete",
             Self::HeaderTimeout => "header_timeout",
             Self::SourceRefused => "source_refused",
+            Self::ClientDenied => "client_denied",
+            Self::ClientLimit => "client_limit",
+            Self::ClientNetworkLimit => "client_network_limit",
+            Self::ClientRate => "client_rate",
             Self::NoTarget => "no_target",
             Self::DestinationRefused => "destination_refused",
             Self::SourceUnusable => "source_unusable",
@@ -223,13 +247,19 @@ impl CloseReason {
             | Self::HeaderIncomplete
             | Self::HeaderTimeout
             | Self::SourceRefused
+            | Self::ClientDenied
+            | Self::ClientLimit
+            | Self::ClientNetworkLimit
+            | Self::ClientRate
             | Self::DestinationRefused
             | Self::SourceUnusable
             | Self::HealthCheckRefused
             | Self::PeerReset
             | Self::PeerLost => Blame::Peer,
             Self::NoTarget | Self::PortUnavailable | Self::NotPermitted => Blame::Configuration,
-            Self::SessionLimit | Self::OutOfResources => Blame::Resources,
+            Self::SessionLimit | Self::ListenerLimit | Self::BalancerLimit | Self::OutOfResources => {
+                Blame::Resources
+            }
             Self::TargetRefused
             | Self::TargetUnreachable
             | Self::TargetTimeout

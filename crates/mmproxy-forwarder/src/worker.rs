@@ -17,10 +17,16 @@ use crate::error::{AdmissionRefused, SessionError};
 use crate::gateway::Shared;
 use crate::live::{Order, Orders};
 use crate::netns::TargetNamespace;
-use crate::observer::OwnAddressesStale;
+use crate::observer::{OwnAddressesStale, PipesScarce};
 use crate::own::{OwnAddresses, OwnCache};
-use crate::tcp::pipe::Pipes;
-use crate::tcp::traffic::Totals;
+use crate::places::Places;
+use crate::tcp::pipe::{Pipes, Scarcity};
+use crate::tcp::traffic::{Totals, Traffic};
+use crate::tick::{Beat, Ticker};
+#[cfg(test)]
+use crate::{
+    addr::Targets, allowlist::AllowList, config::GatewayConfig, gateway::Gateway, observer::Unobserved,
+};
 
 /// What the sessions of one listener share.
 ///
@@ -32,7 +38,10 @@ pub(crate) struct Worker {
     pub(crate) address: SocketAddr,
     pub(crate) pipes: Arc<Pipes>,
     pub(crate) totals: Totals,
+    ticker: Arc<Ticker>,
     own: OwnCache,
+    /// Where listeners have a limit: shared with the workers that have the same one.
+    places: Option<Arc<Places>>,
     sessions: Mutex<Slab<Task>>,
     orders: Orders,
     /// Hears of the last session.
@@ -42,13 +51,21 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(gateway: Arc<Shared>, address: SocketAddr) -> Arc<Self> {
         let own = gateway.own.fork();
-        let pipes = Pipes::new(gateway.config.relay);
+        let told = Arc::clone(&gateway);
+        let pipes = Pipes::new(gateway.config.relay, move |Scarcity { error, wanted, got }| {
+            if let Some(held_back) = told.scarce_admitted() {
+                told.observer.pipes_scarce(&PipesScarce { listener: address, error, wanted, got, held_back });
+            }
+        });
+        let places = gateway.gate.listener(address);
         Arc::new(Self {
             gateway,
             address,
             pipes,
             totals: Totals::default(),
+            ticker: Ticker::new(),
             own,
+            places,
             sessions: Mutex::default(),
             orders: Orders::default(),
             empty: Notify::new(),
@@ -63,7 +80,7 @@ impl Worker {
         let key = self.lock().insert(Task::default());
         // Small, because every session has one; there are not as many descriptors as it has values.
         let number = u32::try_from(key).expect("fewer sessions than descriptors");
-        let seat = Seat { worker: Arc::clone(self), key: number, admitted: false };
+        let seat = Seat::new(Arc::clone(self), number);
         let task = tokio::spawn(session(seat)).abort_handle();
         // On a runtime with several threads it may have ended already. Its key is not another session's: only this
         // method, called by one task, gives keys.
@@ -103,10 +120,11 @@ impl Worker {
         }
     }
 
-    /// Decides on an announced client: neither this host's addresses nor those of the target's namespace, where that
-    /// is another one, may be spoofed.
+    /// Decides on an announced client. It must be on no list of those who are denied, and neither this host's addresses
+    /// nor those of the target's namespace, where that is another one, may be spoofed.
     pub(crate) fn authorise(&self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
         let config = &self.gateway.config;
+        self.gateway.tables.check(claimed.ip())?;
         let source = config.sources.authorise(claimed, &self.current(self.own.at(Instant::now())))?;
         let elsewhere = config.dial.namespace.as_ref().map(TargetNamespace::present).transpose()?;
         if let Some(own) = elsewhere.and_then(|namespace| namespace.own_addresses()) {
@@ -151,14 +169,29 @@ struct Task {
     waker: Option<Waker>,
 }
 
-/// A session's tie to its worker, and its place below the limit once it has one.
+/// A session's tie to its worker, and its place below the limits once it has one.
 pub(crate) struct Seat {
     pub(crate) worker: Arc<Worker>,
     key: u32,
+    /// It has a place, which [`leave`](Self::leave) gives back.
     admitted: bool,
+    /// It counts below the limits on clients, too.
+    counted: bool,
+    /// What its session has delivered.
+    pub(crate) traffic: Traffic,
 }
 
 impl Seat {
+    fn new(worker: Arc<Worker>, key: u32) -> Self {
+        let traffic = Traffic::new(tokio::time::Instant::now());
+        Self { worker, key, admitted: false, counted: false, traffic }
+    }
+
+    /// A beat of its worker's.
+    pub(crate) fn beat(&self) -> Beat<'_> {
+        Beat::new(&self.worker.ticker, self.key)
+    }
+
     /// Lets the worker give this task a turn.
     pub(crate) async fn enrol(&self) {
         let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
@@ -175,35 +208,62 @@ impl Seat {
     /// Whether `peer` may speak PROXY, and whether there is room: asked before one byte of it is read.
     pub(crate) fn admit(&mut self, peer: PeerAddr) -> Result<(), AdmissionRefused> {
         let gateway = &self.worker.gateway;
-        if !gateway.config.allowed.contains(peer.ip()) {
+        if !gateway.tables.allow(peer.ip()) {
             return Err(AdmissionRefused::NotAllowed(peer));
         }
-        self.admitted = self.admitted || gateway.places.take();
-        if self.admitted {
-            Ok(())
-        } else {
-            Err(AdmissionRefused::SessionLimit { limit: gateway.places.limit() })
+        gateway.gate.enter(peer, self.worker.places.as_deref())?;
+        self.admitted = true;
+        Ok(())
+    }
+
+    /// Whether the session may be that of the client it announces, and whether there is room for that one.
+    pub(crate) fn authorise(&mut self, claimed: ClaimedSource) -> Result<SpoofSource, SessionError> {
+        let source = self.worker.authorise(claimed)?;
+        self.worker.gateway.gate.enter_client(claimed.ip())?;
+        self.counted = true;
+        Ok(source)
+    }
+
+    /// Gives back what the session took below the limits. It knows `peer` and `client`, so they are not kept here.
+    pub(crate) fn leave(&mut self, peer: PeerAddr, client: Option<ClaimedSource>) {
+        let gate = &self.worker.gateway.gate;
+        if let (Some(client), true) = (client, std::mem::take(&mut self.counted)) {
+            gate.leave_client(client.ip());
+        }
+        if std::mem::take(&mut self.admitted) {
+            gate.leave(peer, self.worker.places.as_deref());
         }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.admitted {
-            self.worker.gateway.places.leave();
-        }
+        self.beat().forget();
         let mut sessions = self.worker.lock();
         let task = sessions.remove(self.key as usize);
-        // Below the lock: whoever gives orders to sessions that live holds it.
-        drop(self.orders());
-        if sessions.is_empty() {
+        let is_empty = sessions.is_empty();
+        if is_empty {
             // The memory of a crowd is not kept for those who come later.
             *sessions = Slab::new();
-            drop(sessions);
-            self.worker.empty.notify_one();
-        } else {
-            drop(sessions);
         }
+        // Below the lock: whoever gives orders to sessions that live holds it.
+        drop(self.orders());
+        drop(sessions);
         drop(task);
+        if is_empty {
+            self.worker.empty.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+impl Seat {
+    /// The only one of a worker of its own.
+    pub(crate) fn alone() -> Self {
+        let targets = Targets::new(Some("127.0.0.1:22".parse().expect("valid")), None).expect("valid");
+        let gateway = Gateway::new(GatewayConfig::new(AllowList::new(), targets), Unobserved).expect("valid");
+        let worker = Worker::new(gateway.shared(), ([127, 0, 0, 1], 2222).into());
+        worker.lock().insert(Task::default());
+        Self::new(worker, 0)
     }
 }

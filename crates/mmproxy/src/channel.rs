@@ -5,7 +5,7 @@ mod line;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use mmproxy_forwarder::OwnAddresses;
+use mmproxy_forwarder::{DenyChange, OwnAddresses};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::line::{Ear, Mouth, halves};
@@ -36,6 +36,8 @@ pub(crate) enum Order {
     Host(Addresses),
     /// What everybody else has counted, for whoever asks by the admin address.
     Others(Box<Snapshot>),
+    /// Follow the deny list.
+    Deny(Vec<DenyChange>),
     /// Answer this, to show that your threads go on.
     Ping,
     /// Answer this question, which has this number.
@@ -54,6 +56,8 @@ pub(crate) enum Question {
     Close { id: u64 },
     /// End the sessions of these clients.
     CloseClients { client: IpNet },
+    /// Follow the deny list, and tell which sessions ended for that.
+    Deny { changes: Vec<DenyChange> },
     /// Tell each step of the sessions of these clients, from now on.
     Follow { client: IpNet },
     /// Do not any more: what had this number before.

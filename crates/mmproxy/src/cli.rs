@@ -5,7 +5,9 @@ use clap::{Parser, Subcommand};
 mod admin;
 mod config;
 mod control;
+mod deny;
 mod jail_probe;
+mod limits;
 mod routing;
 mod run;
 mod sandbox;
@@ -16,7 +18,9 @@ mod values;
 pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
 pub(crate) use config::{ConfigCommand, RunFileArgs};
 pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
+pub(crate) use deny::{DenyAddArgs, DenyCommand, DenyListArgs, DenyRemoveArgs, Term};
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
+pub(crate) use limits::{Ceiling, ClientArgs, LimitArgs, Prefixes, Rate};
 pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use sandbox::{KEEP, MissingArg, SandboxArg, SandboxArgs};
@@ -64,6 +68,9 @@ pub(crate) enum Command {
     Kill(KillArgs),
     /// Show each step of some clients' sessions as it happens
     Trace(TraceArgs),
+    /// Look at, and change, which clients a running mmproxy denies
+    #[command(subcommand)]
+    Deny(DenyCommand),
     /// Have a running mmproxy read everything again
     Reload(ReloadArgs),
     /// Run the gateway that a configuration file describes

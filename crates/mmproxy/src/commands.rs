@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod decode;
 pub(crate) mod demo;
+pub(crate) mod deny;
 pub(crate) mod encode;
 pub(crate) mod jail_probe;
 pub(crate) mod probe;

@@ -5,11 +5,13 @@
 //! takes any number of requests, one after the other.
 
 mod client;
+mod deny;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::client::Client;
+pub(crate) use self::deny::{DeniedRow, DenyReply, DenyRequest};
 use crate::admin::SessionRow;
 use crate::metrics::Snapshot;
 use crate::trace::Step;
@@ -33,6 +35,8 @@ pub(crate) enum Request {
     Kill(Meant),
     /// Tell every step of the sessions of these clients.
     Trace { client: IpNet },
+    /// Look at, or change, who is denied.
+    Deny(DenyRequest),
     /// Read everything again.
     Reload,
 }
@@ -63,6 +67,8 @@ pub(crate) enum Reply {
     Sessions(Vec<NamedSession>),
     /// These have ended.
     Killed(Vec<SessionName>),
+    /// What came of a [`DenyRequest`].
+    Deny(DenyReply),
     /// One step of a session that is traced.
     Step(Step),
     /// What was read again is in force.
@@ -174,6 +180,29 @@ mod tests {
                 r#"{"kill":{"client":"203.0.113.7/32"}}"#,
             ),
             (Request::Trace { client: "::/0".parse().unwrap() }, r#"{"trace":{"client":"::/0"}}"#),
+            (
+                Request::Deny(DenyRequest::Add {
+                    network: "203.0.113.7/32".parse().unwrap(),
+                    for_s: Some(3600),
+                    reason: Some("tries passwords".to_owned()),
+                    close: true,
+                }),
+                r#"{"deny":{"add":{"network":"203.0.113.7/32","for_s":3600,"reason":"tries passwords","close":true}}}"#,
+            ),
+            (
+                Request::Deny(DenyRequest::Add {
+                    network: "203.0.113.7/32".parse().unwrap(),
+                    for_s: None,
+                    reason: None,
+                    close: false,
+                }),
+                r#"{"deny":{"add":{"network":"203.0.113.7/32"}}}"#,
+            ),
+            (Request::Deny(DenyRequest::List), r#"{"deny":"list"}"#),
+            (
+                Request::Deny(DenyRequest::Remove { network: "203.0.113.7/32".parse().unwrap() }),
+                r#"{"deny":{"remove":{"network":"203.0.113.7/32"}}}"#,
+            ),
             (Request::Reload, r#""reload""#),
         ] {
             assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request, "{text}");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use mmproxy_forwarder::{DialOptions, Family, LiveSession, TargetHealth, Targets, Which};
+use mmproxy_forwarder::{DenyChange, DialOptions, Family, LiveSession, TargetHealth, Targets, Which};
 use mmproxy_routing::{Plan, State, observe};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
@@ -84,6 +84,25 @@ impl Eyes {
             });
         }
         closed.into_iter().map(|id| id.0).collect()
+    }
+
+    /// Has every gateway follow the deny list, at once; the future tells which sessions ended for that.
+    pub(crate) fn deny(&self, changes: &[DenyChange]) -> impl Future<Output = Vec<u64>> + Send + use<> {
+        let mut ending = Vec::new();
+        for service in &self.services {
+            match service.metrics.served() {
+                Some(Served::Tcp(gateway)) => ending.push(gateway.deny(changes)),
+                Some(Served::Udp(gateway)) => gateway.deny(changes),
+                None => {}
+            }
+        }
+        async move {
+            let mut ended = Vec::new();
+            for sessions in ending {
+                ended.extend(sessions.await.into_iter().map(|id| id.0));
+            }
+            ended
+        }
     }
 
     /// Each step of the sessions of these clients, by service.

@@ -2,10 +2,12 @@
 //!
 //! It reads what is asked for, binds, sets up, starts workers that serve, and cleans up. Start reading at [`run`].
 
+mod activated;
 mod announce;
 mod backoff;
 mod control;
 mod crew;
+mod denials;
 mod elsewhere;
 mod event;
 mod ground;
@@ -21,6 +23,8 @@ mod stop;
 mod supervisor;
 mod tally;
 
+use self::activated::Activated;
+use self::denials::Denials;
 use self::event::{Events, Generation};
 use self::shift::Shift;
 use self::sockets::Sockets;
@@ -63,12 +67,16 @@ pub(crate) fn run(source: &Source, console: &mut Console, until: Until) -> Resul
     let executable = std::env::current_exe().map_err(|error| Failure::new(Exit::Software, error))?;
     // A wrong command line is told first, also to somebody without privileges.
     let spec = source.read()?;
+    let denials = Denials::load(spec.global.deny_state.clone())?;
     privileges::require_spoofing()?;
     runtime::block_on(async {
         // From here on a signal does not end the process before it has cleaned up.
         let stop = Stop::new(until)?;
         let heard = Events::new();
-        let shift = Shift::prepare(spec, Generation(1), &Sockets::default(), &heard.0, console).await?;
-        Supervisor::new(source, executable, console, stop, heard, shift).run().await
+        let mut activated = Activated::from_environment();
+        let none = Sockets::default();
+        let shift = Shift::prepare(spec, Generation(1), &none, &mut activated, &heard.0, console).await?;
+        activated.close_rest();
+        Supervisor::new(source, executable, console, stop, heard, (shift, denials)).run().await
     })?
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use mmproxy_forwarder::{
     AcceptPaused, Blame, ClaimedSource, ClientPort, CloseReason, DatagramsDropped, DropReason, FlowEnd,
-    FlowReport, Observer, OwnAddressesStale, RateLimited, SessionEstablished, SessionId, SessionOpened,
-    SessionReport, UdpCounts, WorkerPanicked,
+    FlowReport, Observer, OwnAddressesStale, PipesScarce, RateLimited, SessionEstablished, SessionId,
+    SessionOpened, SessionReport, UdpCounts, WorkerPanicked,
 };
 use serde::{Deserialize, Serialize};
 use tracing::{Level, debug, info, warn};
@@ -241,6 +241,14 @@ impl Observer for SessionLog {
         warn!(
             listener = %paused.listener, error = %paused.error, held_back = paused.held_back,
             "accepting waits: the machine is out of something; raise the limit on open files (ulimit -n, LimitNOFILE=)"
+        );
+    }
+
+    fn pipes_scarce(&self, scarce: &PipesScarce<'_>) {
+        let PipesScarce { listener, error, wanted, got, held_back, .. } = *scarce;
+        warn!(
+            %listener, %error, wanted, got, held_back,
+            "pipes are scarce, bulk costs more: raise fs.pipe-user-pages-soft, or grant CAP_SYS_RESOURCE"
         );
     }
 

@@ -77,6 +77,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Sessions(args)) => commands::control::sessions(&args),
         Some(Command::Kill(args)) => commands::control::kill(&args),
         Some(Command::Trace(args)) => commands::control::trace(&args),
+        Some(Command::Deny(command)) => commands::deny::run(&command),
         Some(Command::Reload(args)) => commands::control::reload(&args),
         Some(Command::Run(args)) => keeper::of_file(args),
         Some(Command::Config(command)) => commands::config::run(&command),

@@ -30,9 +30,11 @@ pub(crate) fn not_targets(error: TargetsInvalid) -> Failure {
 mod tests {
     use super::*;
     use crate::cli::Cli;
-    use crate::spec::{Budget, Invalid};
+    use crate::spec::{Budget, Invalid, Marks};
     use clap::Parser;
-    use mmproxy_forwarder::{FlowLimits, UdpOptions};
+    use mmproxy_forwarder::{
+        ClientLists, ClientNetworks, FlowLimits, SessionLimits, TargetHealth, UdpOptions,
+    };
     use std::fs;
     use std::num::NonZeroUsize;
 
@@ -107,10 +109,15 @@ mod tests {
     #[test]
     fn what_is_meant_survives_the_way_to_a_worker() {
         let line = "mmproxy -p udp --allow 10.0.0.2 -l [::]:1 -4 127.0.0.1:53 --header spp --mark 0x7/0xff \
-                    --target-netns docker:web --target-from-header --allow-target 10.0.0.0/8:20-30 --keepalive off";
-        let spec = run(&Cli::try_parse_from(line.split_whitespace()).unwrap().run).unwrap();
-        let sent = serde_json::to_string(&spec).unwrap();
-        assert_eq!(serde_json::from_str::<Spec>(&sent).unwrap(), spec);
+                    --target-netns docker:web --target-from-header --allow-target 10.0.0.0/8:20-30 --keepalive off \
+                    --allow-client 192.0.2.0/24";
+        let limits = "mmproxy --allow 10.0.0.2 -l [::]:1 -4 127.0.0.1:22 --max-sessions 9 --max-sessions-per-client off \
+                      --max-sessions-per-client-network 4 --client-networks 16,48 --new-sessions-per-second 5,6";
+        for line in [line, limits] {
+            let spec = parsed(line).unwrap();
+            let sent = serde_json::to_string(&spec).unwrap();
+            assert_eq!(serde_json::from_str::<Spec>(&sent).unwrap(), spec);
+        }
     }
 
     fn datagrams(flags: &str) -> String {
@@ -139,10 +146,83 @@ mod tests {
             ("--udp-idle-timeout 5s", "--udp-idle-timeout"),
             ("--header spp", "--header"),
             ("-p udp --listen-transparent", "--listen-transparent"),
+            ("-p udp --max-sessions 5", "--max-sessions"),
+            ("-p udp --max-sessions-per-client 5", "--max-sessions-per-client"),
+            ("-p udp --max-header-size 4096", "--max-header-size"),
         ] {
             let failure = parsed(&datagrams(flags)).unwrap_err();
             assert_eq!(failure.exit(), Exit::Usage);
             assert!(failure.to_string().contains(named), "{failure}");
         }
+    }
+
+    fn limits(flags: &str) -> SessionLimits {
+        resolve(&format!("--allow 10.0.0.2 {flags}")).unwrap().services[0]
+            .limits
+            .sessions(number(800).unwrap())
+    }
+
+    fn number(n: usize) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(n)
+    }
+
+    #[test]
+    fn without_flags_limits_follow_the_total() {
+        assert_eq!(limits(""), SessionLimits::new(number(800).unwrap()));
+    }
+
+    #[test]
+    fn each_limit_has_its_flag() {
+        let flags = "--max-sessions-per-listener 1 --max-sessions-per-balancer 2 --max-sessions-per-client off \
+                     --max-sessions-per-client-network 4 --client-networks 16,48 --new-sessions-per-second off";
+        let expected = SessionLimits::new(number(800).unwrap())
+            .per_listener(number(1))
+            .per_balancer(number(2))
+            .per_client(None)
+            .per_client_network(number(4))
+            .client_networks(ClientNetworks::new(16, 48).unwrap())
+            .pace(None);
+        assert_eq!(limits(flags), expected);
+    }
+
+    #[test]
+    fn more_sessions_than_descriptors_are_refused() {
+        let spec = resolve("--allow 10.0.0.2 --max-sessions 801").unwrap();
+        let gateway = |most| {
+            let dial = spec.services[0].dial(Marks::default(), None).unwrap();
+            spec.services[0].gateway(&spec.global, dial, number(most).unwrap(), TargetHealth::new())
+        };
+        assert!(matches!(gateway(800), Err(Invalid::TooManySessions { .. })));
+        assert!(gateway(801).is_ok());
+    }
+
+    #[test]
+    fn a_header_size_that_no_codec_takes_is_refused_by_name() {
+        for (size, fits) in [(4095, false), (4096, true), (65551, true), (65552, false)] {
+            let outcome = resolve(&format!("--allow 10.0.0.2 --max-header-size {size}"));
+            assert_eq!(outcome.is_ok(), fits, "{size}");
+            assert!(outcome.err().is_none_or(|failure| failure.to_string().contains("--max-header-size")));
+        }
+    }
+
+    fn clients(flags: &str) -> ClientLists {
+        resolve(&format!("--allow 10.0.0.2 {flags}")).unwrap().services[0].clients.lists()
+    }
+
+    #[test]
+    fn an_empty_file_of_allowed_clients_serves_nobody_and_no_file_serves_everybody() {
+        let file = file("# nobody yet\n");
+        let lists = clients(&format!("--allow-client-file {}", file.path().display()));
+        assert!(lists.check("192.0.2.7".parse().unwrap()).is_err());
+        assert!(clients("").is_empty());
+    }
+
+    #[test]
+    fn an_allowed_network_within_a_denied_one_within_an_allowed_one_is_allowed() {
+        let flags = "--allow-client 10.0.0.0/8 --deny-client 10.1.0.0/16 --allow-client 10.1.2.0/24";
+        let lists = clients(flags);
+        let served = ["10.9.9.9", "10.1.9.9", "10.1.2.9", "192.0.2.7"]
+            .map(|ip| lists.check(ip.parse().unwrap()).is_ok());
+        assert_eq!(served, [true, false, true, false]);
     }
 }

@@ -3,6 +3,7 @@
 //! Flags (`resolve`) and files become a [`Spec`]; the keeper acts on it and hands each worker its part.
 
 mod gateway;
+mod limits;
 mod text;
 
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -16,6 +17,7 @@ use mmproxy_routing::{Mark, Ports, Priority, Table};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::gateway::{Budget, Invalid, Marks};
+pub(crate) use self::limits::{ClientsSpec, LimitsSpec};
 use crate::cli::{
     HeaderArg, HealthCheckArg, IoUringArg, LogFormat, ProtocolArg, ReturnPathArgs, ReturnPathMode, Routing,
     SourceArg, SourceKind, SourcePortArg, TproxyArgs, UdpHeaderArg,
@@ -37,6 +39,8 @@ pub(crate) struct Spec {
 pub(crate) struct Global {
     /// Threads that serve, in each worker process.
     pub(crate) workers: NonZeroUsize,
+    /// Sessions of all services together, in each worker process. `None`: what the limit on open files allows.
+    pub(crate) max_sessions: Option<NonZeroUsize>,
     /// How long sessions may go on when they have to end.
     pub(crate) drain: Duration,
     pub(crate) verbosity: Verbosity,
@@ -46,6 +50,8 @@ pub(crate) struct Global {
     pub(crate) admin: Option<SocketAddr>,
     /// The control socket.
     pub(crate) control: Option<PathBuf>,
+    /// Where the deny list is kept, from one start to the next.
+    pub(crate) deny_state: Option<PathBuf>,
     pub(crate) jail: JailSpec,
 }
 
@@ -78,6 +84,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) headers: Vec<HeaderArg>,
     /// Load balancers: the networks of every file and flag together. Empty: nobody may connect.
     pub(crate) allowed: Vec<IpNet>,
+    pub(crate) clients: ClientsSpec,
     /// Kinds of client address that are let in although they are refused by default.
     pub(crate) allow_source: Vec<SourceKind>,
     pub(crate) source_port: SourcePortArg,
@@ -89,6 +96,8 @@ pub(crate) struct ServiceSpec {
     /// What becomes of connections that speak for no client.
     pub(crate) health_checks: HealthCheckArg,
     pub(crate) timeouts: Timeouts,
+    /// Of `protocol` TCP; of no meaning for UDP.
+    pub(crate) limits: LimitsSpec,
     /// Of `protocol` UDP; of no meaning for TCP.
     pub(crate) udp: UdpSpec,
 }

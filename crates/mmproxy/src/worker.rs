@@ -82,7 +82,8 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
     };
     mouth.say(&Report::Ready(Box::new(confined))).await.ok();
     let mut orders = listen(ear);
-    let mut answers = Answers::new(serving.eyes());
+    let eyes = serving.eyes();
+    let mut answers = Answers::new(Arc::clone(&eyes));
     let mut looks = interval(LOOK);
     let counts = assignment.spec.global.admin.is_some();
     loop {
@@ -112,6 +113,8 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
             Some(Order::NamespaceGone) => surroundings.leave(),
             Some(Order::Host(addresses)) => surroundings.tell(addresses),
             Some(Order::Others(others)) => serving.note_others(*others),
+            // Whoever wants to know which sessions end asks.
+            Some(Order::Deny(changes)) => drop(eyes.deny(&changes)),
             Some(Order::Ping) => {
                 serving.answer().await;
                 mouth.say(&Report::Pong).await.ok();

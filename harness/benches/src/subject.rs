@@ -181,7 +181,8 @@ impl Subject {
         match &self.kind {
             Kind::Direct => return None,
             Kind::Mmproxy => {
-                command.args(["--listen", &listen, "-4", &v4, "-6", &v6]);
+                // Otherwise it writes a line for each connection, which of the others only those do that are told not to.
+                command.args(["--quiet", "--listen", &listen, "-4", &v4, "-6", &v6]);
                 command.args(["--allow", "10.0.0.0/24", "--allow", "fd00::/64"]).env_remove("RUST_LOG");
                 if udp {
                     command.args(["-p", "udp"]);

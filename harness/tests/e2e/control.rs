@@ -10,8 +10,8 @@ use crate::support::{Scene, client, talk};
 use Family::V4;
 
 /// A gateway that can be asked, and how to.
-struct Asked {
-    scene: Scene,
+pub(crate) struct Asked {
+    pub(crate) scene: Scene,
     socket: String,
 }
 
@@ -20,7 +20,7 @@ impl Asked {
         Self::with(&[])
     }
 
-    fn with(flags: &[&str]) -> Self {
+    pub(crate) fn with(flags: &[&str]) -> Self {
         let socket = scratch().join("control.sock").to_str().expect("UTF-8").to_owned();
         let scene =
             Scene::with(V4, |gateway| gateway.with(["--control", &socket]).with(flags.iter().copied()));
@@ -28,13 +28,13 @@ impl Asked {
     }
 
     #[track_caller]
-    fn run(&self, arguments: &[&str]) -> Finished {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
         let mut command = mmproxy(arguments.iter().copied());
         command.args(["--control", &self.socket]);
         run(&self.scene.net.gateway, &mut command, b"")
     }
 
-    fn json(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
         let finished = self.run(&[arguments, &["--json"]].concat()).expect_code(0);
         finished.stdout.lines().map(|line| serde_json::from_str(line).expect("a line is an object")).collect()
     }

@@ -33,13 +33,14 @@ fn twenty_reloads_refuse_nobody_and_lose_no_byte_with_another_executable_in_betw
             .with(["--drain", "5m"])
             .start();
         let (balancer, address) = (Balancer::of(&net), gateway.address(V4));
-        let over = AtomicBool::new(false);
+        // The clients' end comes before the target's: nobody is left waiting there.
+        let (over, deserted) = (AtomicBool::new(false), AtomicBool::new(false));
         let served = AtomicUsize::new(0);
         thread::scope(|scope| {
-            scope.spawn(|| echo_everybody(&target, &over, scope));
+            scope.spawn(|| echo_everybody(&target, &deserted, scope));
             let long: Vec<_> =
                 (0..LONG).map(|number| LongSession::open(&balancer, address, number)).collect();
-            for lane in 0..LANES {
+            let lanes = (0..LANES).map(|lane| {
                 let (over, served, balancer) = (&over, &served, &balancer);
                 scope.spawn(move || {
                     for number in 0.. {
@@ -50,8 +51,9 @@ fn twenty_reloads_refuse_nobody_and_lose_no_byte_with_another_executable_in_betw
                         served.fetch_add(1, Ordering::Relaxed);
                         thread::sleep(PACE);
                     }
-                });
-            }
+                })
+            });
+            let lanes: Vec<_> = lanes.collect();
             for round in 1..=20 {
                 if round == 10 {
                     replace(&program);
@@ -68,7 +70,9 @@ fn twenty_reloads_refuse_nobody_and_lose_no_byte_with_another_executable_in_betw
             let serving = fs::metadata(format!("/proc/{}/exe", gateway.worker())).expect("it runs");
             assert_eq!(serving.len(), fs::metadata(&program).expect("it is there").len());
             over.store(true, Ordering::Relaxed);
+            lanes.into_iter().for_each(|lane| lane.join().expect("the client has shown why"));
             long.into_iter().for_each(LongSession::finish);
+            deserted.store(true, Ordering::Relaxed);
         });
         // Every session that was begun had the whole of its answer, and is accounted for once.
         let sessions = LONG + served.into_inner();
@@ -217,9 +221,9 @@ fn short_session(balancer: &Balancer, gateway: SocketAddr, lane: usize, number: 
     connection.expect_end();
 }
 
-/// A server that sends everybody what it gets, until `over`.
-fn echo_everybody<'scope>(target: &Target, over: &AtomicBool, scope: &'scope thread::Scope<'scope, '_>) {
-    while !over.load(Ordering::Relaxed) {
+/// A server that sends everybody what it gets, until it is `deserted`.
+fn echo_everybody<'scope>(target: &Target, deserted: &AtomicBool, scope: &'scope thread::Scope<'scope, '_>) {
+    while !deserted.load(Ordering::Relaxed) {
         if let Some(connection) = target.accept_within(Duration::from_millis(100)) {
             scope.spawn(move || connection.echo());
         }
@@ -248,7 +252,7 @@ fn has_ended(pid: u32) -> bool {
     status.lines().find(|line| line.starts_with("State:")).is_none_or(|state| state.contains('Z'))
 }
 
-fn kill_process(pid: u32) {
+pub(crate) fn kill_process(pid: u32) {
     kill(Pid::from_raw(pid.try_into().expect("small")), Signal::SIGKILL).expect("it runs");
 }
 

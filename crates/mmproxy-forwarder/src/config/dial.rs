@@ -72,8 +72,8 @@ impl DialOptions {
         self
     }
 
-    /// When a silent connection is probed, on both sides of a session. Default [`Keepalive::new`]; `None` turns
-    /// it off.
+    /// When a silent connection is probed, on both sides of a session, once it has lived for a second. Default
+    /// [`Keepalive::new`]; `None` turns it off.
     #[must_use]
     pub const fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
         self.keepalive = keepalive;

@@ -6,20 +6,20 @@ mod error;
 use std::fmt;
 use std::future::ready;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::num::NonZeroU32;
 
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::addr::{Family, SpoofSource, TargetAddr};
 use crate::config::{DialOptions, SourcePort};
 use crate::errno;
 use crate::netns::{Lifeline, Namespace, NamespaceGone, TargetNamespace};
-use crate::tcp::socket::SocketOptions;
+use crate::sys::watch;
+use crate::tcp::socket::{SocketOptions, Watched, keep_alive};
 
 pub use error::{Action, DialError};
 
@@ -34,6 +34,15 @@ pub use error::{Action, DialError};
 ///
 /// [`DialError`] names the step, the addresses and the cure.
 pub async fn connect_spoofed(
+    client: SpoofSource,
+    target: TargetAddr,
+    options: &DialOptions,
+) -> Result<Dialed, DialError> {
+    watched_over(spoofed(client, target, options).await?, target, options)
+}
+
+/// The same without probes, for a caller who asks for them when the connection has lived for a while.
+pub(crate) async fn spoofed(
     client: SpoofSource,
     target: TargetAddr,
     options: &DialOptions,
@@ -69,23 +78,46 @@ pub async fn connect_spoofed(
 ///
 /// [`DialError`] names the step, the addresses and the cure.
 pub async fn connect_plain(target: TargetAddr, options: &DialOptions) -> Result<Dialed, DialError> {
+    watched_over(plain(target, options).await?, target, options)
+}
+
+/// The same without probes, for a caller who asks for them when the connection has lived for a while.
+pub(crate) async fn plain(target: TargetAddr, options: &DialOptions) -> Result<Dialed, DialError> {
     let dial = Dial::new(target, options)?;
     let stream = dial.connect(dial.socket().await?, None).await?;
     dial.done(stream, None)
+}
+
+/// Has the kernel probe a connection, as `options` say.
+fn watched_over(dialed: Dialed, target: TargetAddr, options: &DialOptions) -> Result<Dialed, DialError> {
+    let probed = options.keepalive.map(|keepalive| keep_alive(&SockRef::from(dialed.stream()), keepalive));
+    probed.transpose().map_err(|error| failed(target, options, Action::MakeSocket, error))?;
+    Ok(dialed)
 }
 
 /// A connection to a target.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Dialed {
-    /// The connection, non-blocking, without Nagle delay.
-    pub stream: TcpStream,
+    pub(crate) stream: Watched,
     /// The address the target sees.
     pub bound: SocketAddr,
     /// What became of the client's port; `None` for a connection that is not spoofed.
     pub client_port: Option<ClientPort>,
     /// Hears when the namespace it was made in is gone, if that is another one than the caller's.
     pub(crate) lifeline: Option<Lifeline>,
+}
+
+impl Dialed {
+    /// The connection, to look at it.
+    pub fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
+    /// The connection, non-blocking, without Nagle delay.
+    pub fn into_std(self) -> TcpStream {
+        self.stream.into_inner()
+    }
 }
 
 /// What became of the client's port.
@@ -153,7 +185,7 @@ impl<'a> Dial<'a> {
     }
 
     /// Connects from `client` with `port`; 0 leaves the port to the kernel.
-    async fn spoof(&self, client: SpoofSource, port: u16) -> Result<TcpStream, DialError> {
+    async fn spoof(&self, client: SpoofSource, port: u16) -> Result<Watched, DialError> {
         let socket = self.transparent_socket(client.family()).await?;
         if port == 0 {
             // Else bind takes a port for this address alone, and one range has to do for all targets.
@@ -198,16 +230,12 @@ impl<'a> Dial<'a> {
         Ok(socket)
     }
 
-    async fn connect(
-        &self,
-        socket: Socket,
-        from: Option<(SpoofSource, u16)>,
-    ) -> Result<TcpStream, DialError> {
+    async fn connect(&self, socket: Socket, from: Option<(SpoofSource, u16)>) -> Result<Watched, DialError> {
         let connected = match socket.connect(&self.target.addr().into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-            _ => match TcpStream::from_std(socket.into()) {
+            _ => match watch::connection(socket.into()) {
                 // A target on this host has answered by now: asking is cheaper than waiting for the word of it.
-                Ok(stream) if stream.peer_addr().is_ok() => Ok(stream),
+                Ok(stream) if stream.get_ref().peer_addr().is_ok() => Ok(stream),
                 Ok(stream) => match Box::pin(timeout_at(self.deadline, established(&stream))).await {
                     Ok(established) => established.map(|()| stream),
                     Err(_) => return Err(self.timed_out()),
@@ -232,8 +260,8 @@ impl<'a> Dial<'a> {
         DialError::TimedOut { target: self.target, limit: self.options.timeout }
     }
 
-    fn done(&self, stream: TcpStream, client_port: Option<ClientPort>) -> Result<Dialed, DialError> {
-        let bound = stream.local_addr().map_err(|error| self.failed(Action::Connect, error))?;
+    fn done(&self, stream: Watched, client_port: Option<ClientPort>) -> Result<Dialed, DialError> {
+        let bound = stream.get_ref().local_addr().map_err(|error| self.failed(Action::Connect, error))?;
         Ok(Dialed { stream, bound, client_port, lifeline: self.namespace.as_ref().map(Namespace::lifeline) })
     }
 }
@@ -304,9 +332,9 @@ pub(crate) fn failed(
 }
 
 /// Returns when the connection stands, or why it does not.
-async fn established(stream: &TcpStream) -> io::Result<()> {
-    stream.writable().await?;
-    stream.take_error()?.map_or(Ok(()), Err)
+async fn established(stream: &Watched) -> io::Result<()> {
+    drop(stream.writable().await?);
+    stream.get_ref().take_error()?.map_or(Ok(()), Err)
 }
 
 fn unusable(client: SpoofSource) -> DialError {

@@ -8,22 +8,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use crate::config::SpliceUse;
 use crate::sys::queue;
 use crate::tcp::pipe::{Lent, Pipes};
+use crate::tcp::socket::Watched;
 use crate::tcp::traffic::{Lane, Moved};
 
 /// Where a direction leads, what it counts, and where its pipes come from.
 #[derive(Clone, Copy)]
 pub(crate) struct Way<'a> {
-    pub(crate) from: &'a TcpStream,
-    pub(crate) to: &'a TcpStream,
+    pub(crate) from: &'a Watched,
+    pub(crate) to: &'a Watched,
     /// Bytes `to` accepted.
     pub(crate) moved: &'a Moved,
     /// The same for all sessions of the worker.
@@ -162,7 +163,7 @@ impl Direction {
     /// Takes something from the sender once it is there, and returns how much; nothing may be carried.
     fn poll_fetch(&mut self, way: Way<'_>, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
         if self.bulk(way) {
-            ready!(way.from.poll_read_ready(cx)).map_err(Broken::From)?;
+            drop(ready!(way.from.poll_read_ready(cx)).map_err(Broken::From)?);
         }
         if self.bulk(way)
             && let Some(mut pipe) = way.pipes.lend()
@@ -190,7 +191,7 @@ impl Direction {
             self.bulk |= read == buffer.len();
             let sent = match send(way.to, &buffer[..read], SendFlags::NOSIGNAL) {
                 Ok(sent) => sent,
-                Err(error) if error == rustix::io::Errno::AGAIN => {
+                Err(error) if error == Errno::AGAIN => {
                     self.blocked = true;
                     0
                 }
@@ -235,40 +236,41 @@ impl Carried {
 /// Reads once `from` is ready. A read that leaves room in `buffer` has emptied the socket, so the next one waits for
 /// readiness instead of asking in vain; unless it stopped before an urgent byte, behind which there may be more that
 /// nothing would tell of.
-fn poll_read(from: &TcpStream, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    let mut got = 0;
+fn poll_read(from: &Watched, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     loop {
-        ready!(from.poll_read_ready(cx))?;
-        let read = from.try_io(Interest::READABLE, || {
-            let (read, _) = recv(from, &mut *buffer, RecvFlags::empty())?;
-            if (1..buffer.len()).contains(&read) && !queue::is_at_mark(from) {
-                // The runtime forgets the readiness of before the call, not one that came since.
-                got = read;
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Ok(read)
-        });
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if got > 0 {
-                    return Poll::Ready(Ok(got));
+        // Clearing it forgets the readiness of before the read, not one that came since.
+        let mut ready = ready!(from.poll_read_ready(cx))?;
+        match recv(from, &mut *buffer, RecvFlags::empty()) {
+            Ok((read, _)) => {
+                if (1..buffer.len()).contains(&read) && !is_before_urgent(from) {
+                    ready.clear_ready();
                 }
+                return Poll::Ready(Ok(read));
             }
-            other => return Poll::Ready(other),
+            Err(Errno::AGAIN) => ready.clear_ready(),
+            Err(error) => return Poll::Ready(Err(error.into())),
         }
     }
 }
 
+/// Whether reading stopped before an urgent byte.
+///
+/// One that was there when the runtime last looked for ready sockets has made this one ready with priority, and one that
+/// came since makes it ready anew. So nearly all connections, which never see such a byte, are not asked.
+fn is_before_urgent(from: &Watched) -> bool {
+    from.try_io(Interest::PRIORITY, |_| Ok(())).is_ok() && queue::is_at_mark(from)
+}
+
 /// Calls `push` when `to` is ready, until it does not say that it would block.
 fn poll_write(
-    to: &TcpStream,
+    to: &Watched,
     mut push: impl FnMut() -> io::Result<usize>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     loop {
-        ready!(to.poll_write_ready(cx))?;
-        match to.try_io(Interest::WRITABLE, &mut push) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        let mut ready = ready!(to.poll_write_ready(cx))?;
+        match push() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
             other => return Poll::Ready(other),
         }
     }

@@ -6,7 +6,6 @@ use bytes::{Buf, BytesMut};
 use mmproxy_codec::{Command, DecodeOptions, Header, HeaderError, Outcome, Transport, Version, decode_with};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::addr::{ClaimedSource, PeerAddr};
@@ -14,6 +13,7 @@ use crate::destination::ClaimedDestination;
 use crate::details::HeaderDetails;
 use crate::errno;
 use crate::report::CloseReason;
+use crate::tcp::socket::Watched;
 
 /// What is known of a client before it is dialed for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(crate) fn glance(
 /// Allocates only once bytes are there, and never more than the header needs and a small read-ahead. After an
 /// error `buffer` holds what came instead of a header.
 pub(crate) async fn read(
-    peer: &TcpStream,
+    peer: &Watched,
     buffer: &mut BytesMut,
     options: &DecodeOptions,
     deadline: Instant,
@@ -80,7 +80,7 @@ pub(crate) async fn read(
 }
 
 async fn read_unhurried(
-    peer: &TcpStream,
+    peer: &Watched,
     buffer: &mut BytesMut,
     options: &DecodeOptions,
 ) -> Result<Announcement, HeaderReadError> {
@@ -103,16 +103,19 @@ async fn read_unhurried(
 }
 
 /// Appends what has arrived, at least one byte and about `wanted` bytes at most.
-async fn receive(peer: &TcpStream, buffer: &mut BytesMut, wanted: usize) -> Result<(), HeaderReadError> {
+async fn receive(peer: &Watched, buffer: &mut BytesMut, wanted: usize) -> Result<(), HeaderReadError> {
     loop {
-        peer.readable().await?;
-        buffer.reserve(wanted);
-        match peer.try_read_buf(buffer) {
-            Ok(0) if buffer.is_empty() => return Err(HeaderReadError::ConnectOnly),
-            Ok(0) => return Err(HeaderReadError::Incomplete { received: buffer.len() }),
+        let mut ready = peer.readable().await?;
+        let received = buffer.len();
+        buffer.resize(received + wanted, 0);
+        let more = recv(peer, &mut buffer[received..], RecvFlags::empty());
+        buffer.truncate(received + more.map_or(0, |(length, _)| length));
+        match more {
+            Ok((0, _)) if received == 0 => return Err(HeaderReadError::ConnectOnly),
+            Ok((0, _)) => return Err(HeaderReadError::Incomplete { received }),
             Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(broken(error, buffer.is_empty())),
+            Err(Errno::AGAIN) => ready.clear_ready(),
+            Err(error) => return Err(broken(error.into(), received == 0)),
         }
     }
 }

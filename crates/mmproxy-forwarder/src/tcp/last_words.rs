@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::sys::queue;
+use crate::tcp::socket::Watched;
 
 /// Waits until the other end's kernel has everything that `stream` accepted.
 ///
 /// A reset throws away what waits in the send queue for the receiver's window to open. The other end of a direct
 /// connection would have got it: it was acknowledged to the sender. Nothing tells when a queue is empty, so this asks
 /// again and again; it is only ever called where a session breaks.
-pub(crate) async fn arrived(stream: &TcpStream) {
+pub(crate) async fn arrived(stream: &Watched) {
     let mut pause = FIRST_PAUSE;
     while queue::unacknowledged(stream).is_ok_and(|bytes| bytes > 0) {
         sleep(pause).await;

@@ -18,7 +18,16 @@ use crate::config::{RelayOptions, SpliceUse};
 /// needed for a while: descriptors are back where they were soon after the bulk has ended.
 pub(crate) struct Pipes {
     pub(crate) options: RelayOptions,
+    scarce: Box<dyn Fn(Scarcity<'_>) + Send + Sync>,
     state: Mutex<State>,
+}
+
+/// A pipe is smaller than it should be, or there is none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scarcity<'a> {
+    pub(crate) error: &'a io::Error,
+    pub(crate) wanted: usize,
+    pub(crate) got: Option<usize>,
 }
 
 #[derive(Default)]
@@ -34,8 +43,12 @@ struct State {
 }
 
 impl Pipes {
-    pub(crate) fn new(options: RelayOptions) -> Arc<Self> {
-        Arc::new(Self { options, state: Mutex::default() })
+    /// `scarce` hears of each pipe that is not as the options want it; it must not ask for one.
+    pub(crate) fn new(
+        options: RelayOptions,
+        scarce: impl Fn(Scarcity<'_>) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { options, scarce: Box::new(scarce), state: Mutex::default() })
     }
 
     /// An empty pipe, unless all are lent or the machine has none to give.
@@ -53,7 +66,7 @@ impl Pipes {
                 }
                 // Asked for again soon enough to notice when there are some, too rarely to matter.
                 state.again_at = Some(now + PAUSE);
-                let pipe = Pipe::new(&self.options)?;
+                let pipe = Pipe::new(&self.options, &*self.scarce)?;
                 state.again_at = None;
                 pipe
             }
@@ -162,19 +175,29 @@ struct Pipe {
 
 impl Pipe {
     /// As large as `options` ask for, or smaller, or `None` if that is too small to be better than a buffer.
-    fn new(options: &RelayOptions) -> Option<Self> {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+    fn new(options: &RelayOptions, scarce: &dyn Fn(Scarcity<'_>)) -> Option<Self> {
         let wanted = options.pipe_size.get();
-        let mut asked = wanted;
+        let made = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+        let none = |error| scarce(Scarcity { error: &error, wanted, got: None });
+        let (read, write) = made.map_err(io::Error::from).map_err(none).ok()?;
+        let (mut asked, mut refused) = (wanted, None);
         // EPERM above fs.pipe-max-size or fs.pipe-user-pages-soft, ENOMEM; both want less.
         let size = loop {
             match fcntl_setpipe_size(&write, asked) {
                 Ok(size) => break size,
-                Err(_) if asked / 2 >= LEAST => asked /= 2,
-                Err(_) => break fcntl_getpipe_size(&write).ok()?,
+                Err(error) => {
+                    refused.get_or_insert(error);
+                    if asked / 2 < LEAST {
+                        break fcntl_getpipe_size(&write).ok()?;
+                    }
+                    asked /= 2;
+                }
             }
         };
         let useful = size >= wanted.min(LEAST) || options.splice == SpliceUse::Always;
+        if let Some(errno) = refused {
+            scarce(Scarcity { error: &errno.into(), wanted, got: useful.then_some(size) });
+        }
         useful.then_some(Self { read, write, size, held: 0 })
     }
 }
@@ -191,6 +214,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
     use std::num::NonZeroUsize;
+    use std::sync::mpsc;
+
+    fn quiet(options: RelayOptions) -> Arc<Pipes> {
+        Pipes::new(options, |scarcity| panic!("{scarcity:?}"))
+    }
 
     fn size(lent: &Lent) -> usize {
         lent.pipe.as_ref().unwrap().size
@@ -198,7 +226,7 @@ mod tests {
 
     #[test]
     fn no_more_are_lent_than_the_options_say() {
-        let pipes = Pipes::new(RelayOptions::new().pipes(2));
+        let pipes = quiet(RelayOptions::new().pipes(2));
         let (one, two) = (pipes.lend().expect("a pipe"), pipes.lend().expect("a pipe"));
         assert!(pipes.lend().is_none());
         drop(one);
@@ -210,7 +238,7 @@ mod tests {
     #[test]
     fn a_pipe_has_the_size_that_was_asked_for() {
         for bytes in [4096, 1 << 16, 1 << 17] {
-            let pipes = Pipes::new(RelayOptions::new().pipe_size(NonZeroUsize::new(bytes).unwrap()));
+            let pipes = quiet(RelayOptions::new().pipe_size(NonZeroUsize::new(bytes).unwrap()));
             assert_eq!(size(&pipes.lend().expect("a pipe")), bytes);
         }
     }
@@ -218,14 +246,17 @@ mod tests {
     #[test]
     fn a_size_that_the_kernel_does_not_give_becomes_a_smaller_one() {
         // More than 2 GiB: refused to everybody.
-        let pipes = Pipes::new(RelayOptions::new().pipe_size(NonZeroUsize::new(1 << 33).unwrap()));
+        let (tell, told) = mpsc::channel();
+        let options = RelayOptions::new().pipe_size(NonZeroUsize::new(1 << 33).unwrap());
+        let pipes = Pipes::new(options, move |scarcity| tell.send((scarcity.wanted, scarcity.got)).unwrap());
         let lent = pipes.lend().expect("a pipe all the same");
         assert!((LEAST..=1 << 31).contains(&size(&lent)), "{}", size(&lent));
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [(1 << 33, Some(size(&lent)))]);
     }
 
     #[tokio::test]
     async fn bytes_that_are_left_in_a_pipe_are_nobody_elses() {
-        let pipes = Pipes::new(RelayOptions::new());
+        let pipes = quiet(RelayOptions::new());
         let mut lent = pipes.lend().expect("a pipe");
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         assert!(lent.fill(&file).unwrap() > 0);
@@ -237,7 +268,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn spare_pipes_are_closed_when_they_are_not_needed() {
-        let pipes = Pipes::new(RelayOptions::new());
+        let pipes = quiet(RelayOptions::new());
         let crowd: Vec<_> = (0..8).map(|_| pipes.lend().expect("a pipe")).collect();
         drop(crowd);
         assert_eq!(pipes.lock().spare.len(), 8);

@@ -3,26 +3,28 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::net::TcpStream;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::errno;
 use crate::report::CloseReason;
 use crate::tcp::direction::{Broken, Direction, Way};
 use crate::tcp::last_words;
-use crate::tcp::pipe::Pipes;
-use crate::tcp::socket::Socket;
-use crate::tcp::traffic::{Totals, Traffic};
+use crate::tcp::socket::{Socket, Watched, keep_alive};
+use crate::tick::Asked;
+use crate::worker::Seat;
 
 /// Who looks on while a session relays.
 pub(crate) trait Onlooker {
+    /// The session's.
+    fn seat(&self) -> &Seat;
+
     /// A turn of the session begins.
     fn turn(&self, peer: &TcpStream, target: &TcpStream);
 
@@ -47,52 +49,25 @@ impl Relay {
     /// Relays everything either side sends until both have ended; [`finish`](Self::finish) is what is left to do then.
     ///
     /// The end of one side is carried over to the other at once and its answers still come back. When one side
-    /// breaks, what it had sent before is delivered as far as the other side takes it within `last_words`; dropping
-    /// the relay then resets both.
-    pub(crate) async fn run(
-        &mut self,
-        traffic: &Traffic,
-        (pipes, totals): (&Arc<Pipes>, &Totals),
-        onlooker: &impl Onlooker,
-        last_words: Duration,
-    ) -> Result<(), RelayError> {
+    /// breaks, what it had sent before is delivered as far as the other side takes it within the time that the
+    /// configuration gives last words; dropping the relay then resets both.
+    pub(crate) async fn run(&mut self, onlooker: &impl Onlooker) -> Result<(), RelayError> {
         let Self { peer, target, up, down } = self;
         let mut both = Both {
             peer,
             target,
             up,
             down,
-            traffic,
-            pipes,
-            totals,
+            seat: onlooker.seat(),
+            probes: Probes::Unasked,
             peer_watch: Watch::default(),
             target_watch: Watch::default(),
         };
         let Err(broken) = poll_fn(|cx| both.poll(onlooker, cx)).await else { return Ok(()) };
 
-        let (upward, downward) = (both.upward(), both.downward());
-        let (speaker, way) = match broken.side {
-            Side::Peer => (both.up, upward),
-            Side::Target => (both.down, downward),
-        };
-        let said = async {
-            let dry = poll_fn(|cx| speaker.poll_dry(way, cx)).await;
-            // What the listener's socket took has not reached it yet, and a reset would throw it away.
-            if dry.map_or_else(|broken| broken.is_from(), |()| true) {
-                last_words::arrived(way.to).await;
-            }
-        };
         // On the heap: most sessions end otherwise.
-        Box::pin(async {
-            tokio::select! {
-                biased;
-                // Whether they were taken in time or not, the session is over.
-                _ = timeout(last_words, said) => {}
-                _ = failure(way.to) => {}
-            }
-        })
-        .await;
-        traffic.note_turn();
+        Box::pin(both.hear_out(broken.side)).await;
+        onlooker.seat().traffic.note_turn();
         Err(broken)
     }
 
@@ -105,30 +80,29 @@ impl Relay {
 
 /// Both directions while they are polled.
 struct Both<'a> {
-    peer: &'a TcpStream,
-    target: &'a TcpStream,
+    peer: &'a Watched,
+    target: &'a Watched,
     up: &'a mut Direction,
     down: &'a mut Direction,
-    traffic: &'a Traffic,
-    pipes: &'a Arc<Pipes>,
-    totals: &'a Totals,
+    seat: &'a Seat,
+    probes: Probes,
     peer_watch: Watch<'a>,
     target_watch: Watch<'a>,
 }
 
 impl<'a> Both<'a> {
     fn poll(&mut self, onlooker: &impl Onlooker, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
-        onlooker.turn(self.peer, self.target);
+        onlooker.turn(self.peer.get_ref(), self.target.get_ref());
         let (upward, downward) = (self.upward(), self.downward());
         // Reading first: data that came before a reset is moved in the ordinary way.
         let one = self.up.poll(upward, self.down.is_done(), cx).map_err(RelayError::going_up)?;
         let other = self.down.poll(downward, self.up.is_done(), cx).map_err(RelayError::going_down)?;
-        self.traffic.note_turn();
+        self.seat.traffic.note_turn();
         match (one.is_ready(), other.is_ready()) {
             (true, true) => return Poll::Ready(Ok(())),
             (false, false) => {}
             (peer_ended, _) => {
-                if self.traffic.note_half_closed() {
+                if self.seat.traffic.note_half_closed() {
                     onlooker.half_closed(if peer_ended { Side::Peer } else { Side::Target });
                 }
             }
@@ -139,41 +113,93 @@ impl<'a> Both<'a> {
         if let Poll::Ready(error) = self.target_watch.poll(self.down.is_deaf(), self.target, cx) {
             return Poll::Ready(Err(RelayError { side: Side::Target, error }));
         }
+        self.ask_for_probes(cx);
         Poll::Pending
     }
 
-    const fn upward(&self) -> Way<'a> {
-        Way {
-            from: self.peer,
-            to: self.target,
-            moved: &self.traffic.up,
-            total: &self.totals.up,
-            pipes: self.pipes,
+    fn ask_for_probes(&mut self, cx: &Context<'_>) {
+        match self.probes {
+            Probes::Unasked => self.probes = Probes::Due(self.seat.beat().ask(cx.waker())),
+            Probes::Due(asked) if self.seat.beat().has_come(asked) => {
+                self.probes = Probes::Sent;
+                for side in [self.peer, self.target] {
+                    if let Some(keepalive) = self.seat.worker.gateway.config.dial.keepalive {
+                        // It cannot fail on a TCP socket; if it did, the session would still be one worth having.
+                        keep_alive(&SockRef::from(side), keepalive).ok();
+                    }
+                }
+            }
+            Probes::Due(_) | Probes::Sent => {}
         }
     }
 
-    const fn downward(&self) -> Way<'a> {
+    /// Delivers what `side`, which is broken, had said before.
+    async fn hear_out(self, side: Side) {
+        let (upward, downward) = (self.upward(), self.downward());
+        let (speaker, way) = match side {
+            Side::Peer => (self.up, upward),
+            Side::Target => (self.down, downward),
+        };
+        let said = async {
+            let dry = poll_fn(|cx| speaker.poll_dry(way, cx)).await;
+            // What the listener's socket took has not reached it yet, and a reset would throw it away.
+            if dry.map_or_else(|broken| broken.is_from(), |()| true) {
+                last_words::arrived(way.to).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            // Whether they were taken in time or not, the session is over.
+            _ = timeout(self.seat.worker.gateway.config.last_words, said) => {}
+            _ = failure(way.to) => {}
+        }
+    }
+
+    fn upward(&self) -> Way<'a> {
+        let Seat { worker, traffic, .. } = self.seat;
+        Way {
+            from: self.peer,
+            to: self.target,
+            moved: &traffic.up,
+            total: &worker.totals.up,
+            pipes: &worker.pipes,
+        }
+    }
+
+    fn downward(&self) -> Way<'a> {
+        let Seat { worker, traffic, .. } = self.seat;
         Way {
             from: self.target,
             to: self.peer,
-            moved: &self.traffic.down,
-            total: &self.totals.down,
-            pipes: self.pipes,
+            moved: &traffic.down,
+            total: &worker.totals.down,
+            pipes: &worker.pipes,
         }
     }
 }
 
+/// Whether the kernel was asked for probes, which notice a vanished host. It is once the session has lived for a moment:
+/// one that has ended by then has no use for what takes eight system calls and two timers.
+enum Probes {
+    Unasked,
+    Due(Asked),
+    Sent,
+}
+
 /// Hears of a failure while nobody reads from the connection.
 #[derive(Default)]
-struct Watch<'a>(Option<Pin<Box<dyn Future<Output = io::Error> + Send + 'a>>>);
+struct Watch<'a>(Option<Box<Failure<'a>>>);
+
+/// In a second box: it is rare, and there is room for two of them in every session.
+type Failure<'a> = Pin<Box<dyn Future<Output = io::Error> + Send + 'a>>;
 
 impl<'a> Watch<'a> {
-    fn poll(&mut self, deaf: bool, stream: &'a TcpStream, cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn poll(&mut self, deaf: bool, stream: &'a Watched, cx: &mut Context<'_>) -> Poll<io::Error> {
         if !deaf {
             self.0 = None;
             return Poll::Pending;
         }
-        self.0.get_or_insert_with(|| Box::pin(failure(stream))).as_mut().poll(cx)
+        self.0.get_or_insert_with(|| Box::new(Box::pin(failure(stream)))).as_mut().as_mut().poll(cx)
     }
 }
 
@@ -181,11 +207,11 @@ impl<'a> Watch<'a> {
 ///
 /// Reading and writing notice a reset only when there is a reason to do either: not while the other side is too
 /// slow, and not behind a FIN, after which reads say "end" for ever (the kernel's SOCK_DONE comes first).
-async fn failure(stream: &TcpStream) -> io::Error {
+async fn failure(stream: &Watched) -> io::Error {
     if let Err(error) = stream.ready(Interest::ERROR).await {
         return error;
     }
-    match stream.take_error() {
+    match stream.get_ref().take_error() {
         Ok(Some(error)) | Err(error) => error,
         // A read or a write took the error just now.
         Ok(None) => io::Error::from_raw_os_error(nix::libc::ECONNRESET),
@@ -251,27 +277,31 @@ impl fmt::Display for Side {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RelayOptions;
+    use crate::sys::watch;
     use nix::libc;
     use socket2::SockRef;
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream as StdStream};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
 
-    struct Nobody;
+    /// Nobody looks on.
+    impl Onlooker for Seat {
+        fn seat(&self) -> &Seat {
+            self
+        }
 
-    impl Onlooker for Nobody {
         fn turn(&self, _peer: &TcpStream, _target: &TcpStream) {}
 
         fn half_closed(&self, _ended: Side) {}
     }
 
     /// A connection: the gateway's end, and the far one.
-    fn connection() -> (TcpStream, StdStream) {
+    fn connection() -> (Watched, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let far = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let near = listener.accept().unwrap().0;
         near.set_nonblocking(true).unwrap();
-        (TcpStream::from_std(near).unwrap(), far)
+        (watch::connection(near).unwrap(), far)
     }
 
     #[tokio::test]
@@ -283,17 +313,16 @@ mod tests {
         drop(server);
 
         // From here on the way up is tried first, and fails.
-        target.writable().await.unwrap();
-        let (traffic, totals) = (Traffic::new(tokio::time::Instant::now()), Totals::default());
+        drop(target.writable().await.unwrap());
+        let seat = Seat::alone();
         let upload = BytesMut::from(&b"the first byte of this fails"[..]);
         let mut relay = Relay::new(Socket::new(peer), Socket::new(target), upload);
-        let pipes = Pipes::new(RelayOptions::new());
-        let ended = relay.run(&traffic, (&pipes, &totals), &Nobody, Duration::from_secs(1)).await;
-        let error = ended.unwrap_err();
+        let error = relay.run(&seat).await.unwrap_err();
         assert_eq!((error.side, error.reason()), (Side::Target, CloseReason::TargetReset));
-        assert_eq!((traffic.up(), traffic.down()), (0, 21));
-        assert_eq!((totals.get().down.copied, totals.get().up.copied), (21, 0));
-        assert!(traffic.first_byte().is_some());
+        assert_eq!((seat.traffic.up(), seat.traffic.down()), (0, 21));
+        let totals = seat.worker.totals.get();
+        assert_eq!((totals.down.copied, totals.up.copied), (21, 0));
+        assert!(seat.traffic.first_byte().is_some());
 
         let mut answer = [0; 21];
         client.read_exact(&mut answer).unwrap();

@@ -1,14 +1,20 @@
 //! One side of a session: a socket that is reset unless it is ended in order.
 
 use std::io;
-use std::net::{Shutdown, TcpStream as StdStream};
+use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::io::unix::AsyncFd;
 
 use crate::config::{DialOptions, Keepalive};
+use crate::sys::watch;
+
+/// A connection that the runtime watches; the system calls are ours.
+pub(crate) type Watched = AsyncFd<TcpStream>;
 
 /// A connection that tells the other end how the session ended.
 ///
@@ -16,12 +22,12 @@ use crate::config::{DialOptions, Keepalive};
 /// complete one. Only [`finish`](Self::finish) ends it with a FIN.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
+    stream: Watched,
     finished: bool,
 }
 
 impl Socket {
-    pub(crate) const fn new(stream: TcpStream) -> Self {
+    pub(crate) const fn new(stream: Watched) -> Self {
         Self { stream, finished: false }
     }
 
@@ -35,13 +41,11 @@ impl Socket {
     pub(crate) async fn discard(&self) {
         let mut room = [0; 512];
         loop {
-            if self.stream.readable().await.is_err() {
-                return;
-            }
-            match self.stream.try_read(&mut room) {
-                Ok(0) => return,
+            let Ok(mut ready) = self.stream.readable().await else { return };
+            match recv(&self.stream, &mut room, RecvFlags::empty()) {
+                Ok((0, _)) => return,
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(_) => return,
             }
         }
@@ -54,9 +58,9 @@ impl Socket {
 }
 
 impl Deref for Socket {
-    type Target = TcpStream;
+    type Target = Watched;
 
-    fn deref(&self) -> &TcpStream {
+    fn deref(&self) -> &Watched {
         &self.stream
     }
 }
@@ -71,15 +75,15 @@ impl Drop for Socket {
 
 /// The same before the runtime watches it, which many a connection never needs to ask for.
 #[derive(Debug)]
-pub(crate) struct Fresh(Option<StdStream>);
+pub(crate) struct Fresh(Option<TcpStream>);
 
 impl Fresh {
-    pub(crate) const fn new(stream: StdStream) -> Self {
+    pub(crate) const fn new(stream: TcpStream) -> Self {
         Self(Some(stream))
     }
 
     /// The connection, to look at it.
-    pub(crate) fn stream(&self) -> &StdStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         self.0.as_ref().expect("taken out only by what consumes it")
     }
 
@@ -90,7 +94,7 @@ impl Fresh {
     /// Out of epoll's memory.
     pub(crate) fn watch(mut self) -> io::Result<Socket> {
         let stream = self.0.take().expect("taken out only by what consumes it");
-        TcpStream::from_std(stream).map(Socket::new)
+        watch::connection(stream).map(Socket::new)
     }
 
     /// Closes in order.
@@ -113,25 +117,16 @@ fn reset_on_close(socket: &SockRef<'_>) {
     socket.set_linger(Some(Duration::ZERO)).ok();
 }
 
-/// What both sides of a session want: no Nagle delay (the other end already decided what a segment is), probes that
-/// notice a dead host, and an end to waiting for one that answers nothing.
+/// What both sides of a session want from the beginning: no Nagle delay (the other end already decided what a segment
+/// is), and an end to waiting for a host that answers nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketOptions {
-    keepalive: Option<Keepalive>,
     user_timeout: Option<Duration>,
 }
 
 impl SocketOptions {
     pub(crate) fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
-        if let Some(keepalive) = self.keepalive {
-            socket.set_tcp_keepalive(
-                &TcpKeepalive::new()
-                    .with_time(keepalive.idle)
-                    .with_interval(keepalive.interval)
-                    .with_retries(keepalive.probes),
-            )?;
-        }
         if self.user_timeout.is_some() {
             socket.set_tcp_user_timeout(self.user_timeout)?;
         }
@@ -141,6 +136,13 @@ impl SocketOptions {
 
 impl From<&DialOptions> for SocketOptions {
     fn from(options: &DialOptions) -> Self {
-        Self { keepalive: options.keepalive, user_timeout: options.user_timeout }
+        Self { user_timeout: options.user_timeout }
     }
+}
+
+/// Has the kernel send probes on `socket`, which notice a host that has vanished.
+pub(crate) fn keep_alive(socket: &SockRef<'_>, keepalive: Keepalive) -> io::Result<()> {
+    let Keepalive { idle, interval, probes } = keepalive;
+    let options = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+    socket.set_tcp_keepalive(&options)
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::report::CloseReason;
-use crate::tcp::traffic::Traffic;
+use crate::tick::{Asked, TICK};
+use crate::worker::Seat;
 
 /// A session in which nothing moved for as long as is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,16 +54,18 @@ impl SilenceLimits {
 ///
 /// Whatever moves bytes polls this too, so that it sees by the counters what happened and needs to be told nothing.
 /// Without a limit that holds it is one comparison and no timer; with one, a timer that is set anew only when it
-/// fires, and not for each byte.
+/// fires, and not for each byte; and a session that ends within a tick never has one, unless the limit is that short.
 pub(crate) struct Silence<'a> {
-    traffic: &'a Traffic,
     limits: &'a SilenceLimits,
+    seat: &'a Seat,
     /// Most sessions never need one.
     timer: Option<Box<Timer>>,
 }
 
 struct Timer {
-    sleep: Pin<Box<Sleep>>,
+    /// Not before the session has lived for a moment.
+    sleep: Option<Pin<Box<Sleep>>>,
+    asked: Asked,
     seen: Seen,
     /// When `seen` was new.
     since: Instant,
@@ -77,8 +80,8 @@ struct Seen {
 }
 
 impl<'a> Silence<'a> {
-    pub(crate) const fn new(traffic: &'a Traffic, limits: &'a SilenceLimits) -> Self {
-        Self { traffic, limits, timer: None }
+    pub(crate) const fn new(limits: &'a SilenceLimits, seat: &'a Seat) -> Self {
+        Self { limits, seat, timer: None }
     }
 }
 
@@ -86,31 +89,42 @@ impl Future for Silence<'_> {
     type Output = Silent;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Silent> {
-        let half_closed = self.traffic.half_closed();
+        let half_closed = self.seat.traffic.half_closed();
         let Some((limit, silent)) = self.limits.now(half_closed) else { return Poll::Pending };
-        let seen = Seen { bytes: self.traffic.up().wrapping_add(self.traffic.down()), half_closed };
-        let timer = self.timer.get_or_insert_with(|| Box::new(Timer::new(seen, limit)));
+        let seen = Seen { bytes: self.seat.traffic.up().wrapping_add(self.seat.traffic.down()), half_closed };
+        let beat = self.seat.beat();
+        let timer = self.timer.get_or_insert_with(|| Box::new(Timer::new(seen, beat.ask(context.waker()))));
         timer.look(seen, limit);
-        // Asking costs less than waiting anew, which nothing but its time makes necessary.
-        while !timer.armed || timer.sleep.is_elapsed() {
-            timer.armed = true;
-            if timer.sleep.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            let due = timer.since + limit;
-            if Instant::now() >= due {
-                return Poll::Ready(silent);
-            }
-            timer.set(due);
+        if timer.sleep.is_none() && limit > TICK && !beat.has_come(timer.asked) {
+            return Poll::Pending;
         }
-        Poll::Pending
+        timer.poll(limit, context).map(|()| silent)
     }
 }
 
 impl Timer {
-    fn new(seen: Seen, limit: Duration) -> Self {
-        let since = Instant::now();
-        Self { sleep: Box::pin(sleep_until(since + limit)), seen, since, armed: false }
+    fn new(seen: Seen, asked: Asked) -> Self {
+        Self { sleep: None, asked, seen, since: Instant::now(), armed: false }
+    }
+
+    /// Ready when nothing was new for `limit`.
+    fn poll(&mut self, limit: Duration, context: &mut Context<'_>) -> Poll<()> {
+        let Self { sleep, since, armed, .. } = self;
+        let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(*since + limit)));
+        // Asking costs less than waiting anew, which nothing but its time makes necessary.
+        while !*armed || sleep.is_elapsed() {
+            *armed = true;
+            if sleep.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            let due = *since + limit;
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+            *armed = false;
+        }
+        Poll::Pending
     }
 
     fn look(&mut self, seen: Seen, limit: Duration) {
@@ -118,16 +132,14 @@ impl Timer {
             return;
         }
         self.since = Instant::now();
-        if seen.half_closed != self.seen.half_closed {
+        if seen.half_closed != self.seen.half_closed
+            && let Some(sleep) = &mut self.sleep
+        {
             // Another limit holds, which may be shorter than what is left of this one.
-            self.set(self.since + limit);
+            sleep.as_mut().reset(self.since + limit);
+            self.armed = false;
         }
         self.seen = seen;
-    }
-
-    fn set(&mut self, due: Instant) {
-        self.sleep.as_mut().reset(due);
-        self.armed = false;
     }
 }
 
@@ -146,7 +158,7 @@ mod tests {
 
     /// Plays a relay that moves a byte at each of `moves`, and ends one side at `ends`; when does it end, and why?
     async fn session(limits: SilenceLimits, moves: &[u64], ends: Option<u64>) -> Option<(Duration, Silent)> {
-        let traffic = Traffic::new(Instant::now());
+        let seat = Seat::alone();
         let start = Instant::now();
         let mut moments: Vec<_> = moves.iter().map(|second| (*second, false)).collect();
         moments.extend(ends.map(|second| (second, true)));
@@ -155,9 +167,9 @@ mod tests {
             for (second, end) in moments {
                 sleep(start + Duration::from_secs(second) - Instant::now()).await;
                 if end {
-                    traffic.note_half_closed();
+                    seat.traffic.note_half_closed();
                 } else {
-                    traffic.note_up(1);
+                    seat.traffic.note_up(1);
                 }
             }
             std::future::pending::<()>().await;
@@ -166,7 +178,7 @@ mod tests {
             tokio::select! {
                 biased;
                 () = relay => unreachable!("it never ends"),
-                silent = Silence::new(&traffic, &limits) => silent,
+                silent = Silence::new(&limits, &seat) => silent,
             }
         };
         let silent = timeout(1000 * MINUTE, silent).await.ok()?;
@@ -215,8 +227,8 @@ mod tests {
     #[test]
     fn a_session_without_limits_that_hold_has_no_timer() {
         let limits = SilenceLimits { idle: None, half_closed: Some(MINUTE) };
-        let traffic = Traffic::new(Instant::now());
-        let mut silence = Silence::new(&traffic, &limits);
+        let seat = Seat::alone();
+        let mut silence = Silence::new(&limits, &seat);
         let mut context = Context::from_waker(std::task::Waker::noop());
         // No runtime: a timer would panic.
         assert!(Pin::new(&mut silence).poll(&mut context).is_pending());

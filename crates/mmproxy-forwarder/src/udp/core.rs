@@ -209,6 +209,22 @@ impl<U> Core<U> {
         ids.len()
     }
 
+    /// Ends the flows of which `doomed` says so; how many.
+    pub(crate) fn close_where<W: World<Upstream = U>>(
+        &mut self,
+        world: &mut W,
+        end: FlowEnd,
+        doomed: impl Fn(&W, &Announcement) -> bool,
+    ) -> usize {
+        let flows = self
+            .table
+            .ids()
+            .filter(|id| self.table.get(*id).is_some_and(|flow| doomed(world, &flow.announced)));
+        let ids: Vec<FlowId> = flows.collect();
+        ids.iter().for_each(|id| self.close(world, *id, end));
+        ids.len()
+    }
+
     /// Shortens the idle time, for a worker that is to end.
     pub(crate) fn hurry(&mut self, idle: std::time::Duration) {
         self.table.hurry(idle);

@@ -33,6 +33,8 @@ pub enum DropReason {
     WrongFamily,
     /// Policy refuses the announced client.
     SourceRefused,
+    /// The announced client is denied, or not allowed, by a list of clients.
+    ClientDenied,
     /// The client's family has no target.
     NoTarget,
     /// The destination that the header names is no allowed target.
@@ -69,7 +71,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, to register labels before the first datagram.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::PeerNotAllowed,
         Self::HeaderMissing,
         Self::HeaderTruncated,
@@ -77,6 +79,7 @@ impl DropReason {
         Self::HeaderInvalid,
         Self::WrongFamily,
         Self::SourceRefused,
+        Self::ClientDenied,
         Self::NoTarget,
         Self::DestinationRefused,
         Self::SourceUnusable,
@@ -105,6 +108,7 @@ impl DropReason {
             Self::HeaderInvalid => "header_invalid",
             Self::WrongFamily => "wrong_family",
             Self::SourceRefused => "source_refused",
+            Self::ClientDenied => "client_denied",
             Self::NoTarget => "no_target",
             Self::DestinationRefused => "destination_refused",
             Self::SourceUnusable => "source_unusable",
@@ -135,6 +139,7 @@ impl DropReason {
             | Self::HeaderInvalid
             | Self::WrongFamily
             | Self::SourceRefused
+            | Self::ClientDenied
             | Self::DestinationRefused
             | Self::SourceUnusable
             | Self::HealthCheckRefused
@@ -174,12 +179,20 @@ impl DropReason {
         match error.reason() {
             CloseReason::PeerNotAllowed => Self::PeerNotAllowed,
             CloseReason::SourceRefused => Self::SourceRefused,
+            CloseReason::ClientDenied => Self::ClientDenied,
             CloseReason::NoTarget => Self::NoTarget,
             CloseReason::DestinationRefused => Self::DestinationRefused,
             CloseReason::SourceUnusable => Self::SourceUnusable,
             CloseReason::PortUnavailable => Self::PortUnavailable,
             CloseReason::NotPermitted => Self::NotPermitted,
-            CloseReason::SessionLimit | CloseReason::OutOfResources => Self::OutOfResources,
+            // Sessions are limited by number; flows have limits of their own.
+            CloseReason::SessionLimit
+            | CloseReason::ListenerLimit
+            | CloseReason::BalancerLimit
+            | CloseReason::ClientLimit
+            | CloseReason::ClientNetworkLimit
+            | CloseReason::ClientRate
+            | CloseReason::OutOfResources => Self::OutOfResources,
             CloseReason::TargetRefused => Self::TargetRefused,
             CloseReason::NamespaceGone => Self::NamespaceGone,
             CloseReason::HealthCheckRefused => Self::HealthCheckRefused,

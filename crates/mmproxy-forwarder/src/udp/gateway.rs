@@ -8,10 +8,13 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::allowlist::AllowList;
+use crate::clients::ClientLists;
 use crate::config::GatewayConfig;
+use crate::deny::DenyChange;
 use crate::error::ServeError;
 use crate::gateway::{Drained, Gateway, Phase, Shared, Shutdown};
-use crate::live::{LiveSession, Order, Which};
+use crate::live::{Ending, LiveSession, Order, Which};
 use crate::observer::Observer;
 use crate::report::SessionId;
 use crate::udp::drops::{Counters, UdpCounts};
@@ -106,6 +109,24 @@ impl UdpGateway {
         })
     }
 
+    /// From now on datagrams are taken from `allowed` alone.
+    pub fn replace_allowed(&self, allowed: AllowList) {
+        self.shared.gateway.tables.replace_allowed(allowed);
+    }
+
+    /// From now on datagrams of the clients that pass `clients` alone are forwarded; flows of others end.
+    pub fn replace_clients(&self, clients: ClientLists) {
+        self.shared.gateway.tables.replace_clients(clients);
+        self.wake(|_| ());
+    }
+
+    /// Follows the deny list. Flows of clients that are denied now end, whether a change asks for it or not: a flow is no
+    /// connection, so what its client sends next is as new as anybody's.
+    pub fn deny(&self, changes: &[DenyChange]) {
+        self.shared.gateway.tables.deny(changes);
+        self.wake(|_| ());
+    }
+
     /// Flows that live, `at_most` so many of each listener, in no order.
     pub async fn flows(&self, at_most: usize) -> Vec<LiveSession> {
         let (tell, mut told) = mpsc::unbounded_channel();
@@ -120,7 +141,7 @@ impl UdpGateway {
     /// Closes the flows that are meant, and returns which they were.
     pub async fn close_flows(&self, which: Which) -> Vec<SessionId> {
         let (tell, mut told) = mpsc::unbounded_channel();
-        self.ask(&Order::End(which, tell), usize::MAX);
+        self.ask(&Order::End(which, Ending::Killed, tell), usize::MAX);
         let mut closed = Vec::new();
         while let Some(id) = told.recv().await {
             closed.push(id);
@@ -129,11 +150,16 @@ impl UdpGateway {
     }
 
     fn ask(&self, order: &Order, at_most: usize) {
+        self.wake(|orders| orders.ask(order.clone(), at_most));
+    }
+
+    /// Tells each worker, and gives it a turn.
+    fn wake(&self, tell: impl Fn(&Orders)) {
         let mut serving = self.shared.serving.lock().unwrap_or_else(PoisonError::into_inner);
         // A worker that ends while it is asked drops the orders with its end of the channel.
         serving.retain(|(orders, bell)| match orders.upgrade() {
             Some(orders) => {
-                orders.ask(order.clone(), at_most);
+                tell(&orders);
                 bell.ring();
                 true
             }

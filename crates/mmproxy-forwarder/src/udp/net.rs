@@ -40,6 +40,8 @@ pub(crate) struct Net<'a> {
     namespace: Option<Namespace>,
     /// The last balancer that was found in the list of allowed networks.
     admitted: Option<IpAddr>,
+    /// Of the tables that `admitted` was found in, and that the flows passed.
+    version: u64,
     /// Datagrams that wait to be sent to targets; `None` where each is sent at once.
     pub(crate) sends: Option<Sends>,
     /// Datagrams handed to targets, and bytes each way, since they were added to the counters.
@@ -73,6 +75,7 @@ impl<'a> Net<'a> {
     ) -> Self {
         let sends = together.then(Sends::default);
         let authority = Worker::new(Arc::clone(&shared.gateway), listener.local_addr());
+        let version = shared.gateway.tables.version();
         Self {
             epoll,
             authority,
@@ -80,11 +83,27 @@ impl<'a> Net<'a> {
             shared,
             namespace: None,
             admitted: None,
+            version,
             sends,
             sent: 0,
             bytes_up: 0,
             bytes_down: 0,
         }
+    }
+
+    /// Whether the lists of balancers or clients were changed since this was asked last.
+    pub(crate) fn lists_changed(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.version, self.shared.gateway.tables.version());
+        if before == self.version {
+            return false;
+        }
+        self.admitted = None;
+        true
+    }
+
+    /// Whether the client of a flow is denied by now.
+    pub(crate) fn denies(&self, announced: &Announcement) -> bool {
+        announced.client.is_some_and(|client| self.shared.gateway.tables.check(client.ip()).is_err())
     }
 
     /// Whether targets are in a namespace that may go away.
@@ -203,7 +222,7 @@ impl World for Net<'_> {
         if self.admitted == Some(peer.ip()) {
             return true;
         }
-        let admitted = self.shared.gateway.config.allowed.contains(peer.ip());
+        let admitted = self.shared.gateway.tables.allow(peer.ip());
         if admitted {
             self.admitted = Some(peer.ip());
         }

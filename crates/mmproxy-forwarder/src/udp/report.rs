@@ -54,6 +54,8 @@ pub enum FlowEnd {
     Idle,
     /// A limit was reached, and it was the one to go.
     Evicted,
+    /// A list of clients was changed, and its client is denied now.
+    ClientDenied,
     /// The network namespace of the target is gone, or another one took its place.
     NamespaceGone,
     /// The operator closed it.
@@ -66,14 +68,22 @@ pub enum FlowEnd {
 
 impl FlowEnd {
     /// Every end, to register labels before the first flow.
-    pub const ALL: [Self; 6] =
-        [Self::Idle, Self::Evicted, Self::NamespaceGone, Self::Killed, Self::Stopped, Self::Panicked];
+    pub const ALL: [Self; 7] = [
+        Self::Idle,
+        Self::Evicted,
+        Self::ClientDenied,
+        Self::NamespaceGone,
+        Self::Killed,
+        Self::Stopped,
+        Self::Panicked,
+    ];
 
     /// Name in logs and metrics. Never rename: dashboards key on it.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Evicted => "evicted",
+            Self::ClientDenied => "client_denied",
             Self::NamespaceGone => "namespace_gone",
             Self::Killed => "killed",
             Self::Stopped => "stopped",

@@ -15,7 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::addr::PeerAddr;
 use crate::errno;
 use crate::gateway::Drained;
-use crate::live::Order;
+use crate::live::{Ending, Order};
 use crate::sys::calls::{Call, Calls, Ring};
 use crate::sys::datagram::{Inbox, Outbox, Oversized, Unsent, set_oversized};
 use crate::udp::core::{Core, Dropped, Incoming};
@@ -153,6 +153,9 @@ impl<'a> Worker<'a> {
         if self.net.namespace_changed() {
             self.core.close_all(&mut self.net, FlowEnd::NamespaceGone);
         }
+        if self.net.lists_changed() {
+            self.core.close_where(&mut self.net, FlowEnd::ClientDenied, Net::denies);
+        }
         let (mut arrivals, mut letters) = (false, false);
         for event in events {
             match event.data() {
@@ -217,10 +220,14 @@ impl<'a> Worker<'a> {
                 Order::Tell(to) => {
                     to.send(self.net.live(flow)).ok();
                 }
-                Order::End(which, to) => {
+                Order::End(which, ending, to) => {
                     let number = flow.upstream.id();
                     if which.matches(number, flow.announced.client) {
-                        self.core.close(&mut self.net, id, FlowEnd::Killed);
+                        let end = match ending {
+                            Ending::Killed => FlowEnd::Killed,
+                            Ending::Denied => FlowEnd::ClientDenied,
+                        };
+                        self.core.close(&mut self.net, id, end);
                         to.send(number).ok();
                     }
                 }

@@ -21,7 +21,7 @@ mod schedule;
 mod stage;
 mod verdict;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,7 +33,7 @@ use actor::Actor;
 use isolated::{in_namespace, ip, return_path, sysctl};
 use noise::Voice;
 use schedule::{Random, Schedule};
-use stage::{DEADLINE, Stage};
+use stage::{Crew, DEADLINE, Stage};
 
 /// Segments of 64 KiB, as between programs of one machine.
 #[test]
@@ -66,49 +66,65 @@ fn nothing_is_lost_or_made_up_through_buffers_of_a_page() {
     });
 }
 
-/// Plays `sessions` schedules, or the one that the environment names.
+/// Plays `sessions` schedules, half of them on one worker, or the one that the environment names on each crew.
 fn play(test: &str, sessions: u32) {
     let chosen = std::env::var("MMPROXY_SCHEDULE_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let sessions = if chosen.is_some() { 500 } else { sessions };
     let base = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     println!("{test}: {sessions} schedules from base {base}");
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let seed = |number| chosen.unwrap_or_else(|| Random(base ^ u64::from(number) << 40).next());
+    let mut number = 0;
+    for (crew, share) in [(Crew::Alone, 2), (Crew::Several, 4), (Crew::Moving, 4)] {
+        // Another number is another client.
+        let end = number + if chosen.is_some() { 500 } else { sessions / share };
+        let broken = play_on(crew, (number..end).map(|number| (number, seed(number))).collect());
+        if let Some(first) = broken.first() {
+            panic!(
+                "{} sessions of {crew:?} broke a promise; the first:\n{first}\nAgain: MMPROXY_SCHEDULE_SEED=… \
+                 cargo test -p mmproxy-forwarder --test fidelity {test}",
+                broken.len()
+            );
+        }
+        number = end;
+    }
+}
+
+/// Plays schedules, given by number and seed, and returns what was wrong.
+fn play_on(crew: Crew, schedules: Vec<(u32, u64)>) -> Vec<String> {
+    let sessions = schedules.len();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let stage = Rc::new(Stage::set().await);
+        let stage = Rc::new(Stage::set(crew).await);
         let descriptors = open_descriptors();
-        let next = Rc::new(Cell::new(0));
+        let next = Rc::new(RefCell::new(schedules.into_iter()));
         let lanes: Vec<_> = (0..LANES)
             .map(|_| {
                 let (stage, next) = (Rc::clone(&stage), Rc::clone(&next));
                 tokio::task::spawn_local(async move {
-                    let mut broken = Vec::new();
-                    while next.get() < sessions && broken.is_empty() {
-                        let number = next.replace(next.get() + 1);
-                        let seed = chosen.unwrap_or_else(|| Random(base ^ u64::from(number) << 40).next());
-                        broken.extend(session(&stage, &Schedule::of(seed), number).await.err());
+                    while let Some((number, seed)) = take(&next) {
+                        session(&stage, &Schedule::of(seed), number).await?;
                     }
-                    broken
+                    Ok(())
                 })
             })
             .collect();
         let mut broken = Vec::new();
         for lane in lanes {
-            broken.extend(lane.await.expect("no end of a session panics"));
+            broken.extend(lane.await.expect("no end of a session panics").err());
         }
-        if let Some(first) = broken.first() {
-            panic!(
-                "{} sessions broke a promise; the first:\n{first}\nAgain: MMPROXY_SCHEDULE_SEED=… \
-                 cargo test -p mmproxy-forwarder --test fidelity {test}",
-                broken.len()
-            );
+        if broken.is_empty() {
+            // Sockets are closed before sessions are reported; pipes may be kept for the next one.
+            let kept = open_descriptors().saturating_sub(descriptors);
+            assert!(kept <= KEPT, "{kept} descriptors more than before {sessions} sessions of {crew:?}");
+            Rc::into_inner(stage).expect("every lane is done").strike();
         }
-        // Sockets are closed before sessions are reported; pipes may be kept for the next one.
-        let kept = open_descriptors().saturating_sub(descriptors);
-        assert!(kept <= KEPT, "{kept} descriptors more than before {sessions} sessions");
-        Rc::into_inner(stage).expect("every lane is done").strike();
-    });
+        broken
+    })
+}
+
+fn take<T>(next: &RefCell<impl Iterator<Item = T>>) -> Option<T> {
+    next.borrow_mut().next()
 }
 
 async fn session(stage: &Stage, schedule: &Schedule, number: u32) -> Result<(), String> {

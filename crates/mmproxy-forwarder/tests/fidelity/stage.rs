@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::iter::once;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex};
@@ -14,10 +15,17 @@ use mmproxy_forwarder::{
 };
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::isolated::MARK;
 use crate::schedule::{Buffers, Schedule};
+
+/// Threads that relay, where there are several.
+const WORKERS: usize = 3;
+
+const BACKLOG: u32 = 128;
 
 /// Longer than anything takes on a machine that is busy with something else.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -27,7 +35,18 @@ pub(crate) struct Stage {
     places: Vec<Place>,
     waiting: Waiting,
     shutdown: Shutdown,
-    gateways: JoinHandle<()>,
+    gateways: Vec<JoinHandle<()>>,
+}
+
+/// Who relays.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Crew {
+    /// One worker.
+    Alone,
+    /// Workers that share each address, as those of the daemon do.
+    Several,
+    /// Threads of one runtime that take tasks from each other, as an embedder's may.
+    Moving,
 }
 
 /// A gateway's listeners for one kind of relay and of buffers.
@@ -65,8 +84,8 @@ struct Expected {
 }
 
 impl Stage {
-    /// Gateways of all kinds, on a thread of their own. In a namespace with a return path.
-    pub(crate) async fn set() -> Self {
+    /// Gateways of all kinds, on threads of their own. In a namespace with a return path.
+    pub(crate) async fn set(crew: Crew) -> Self {
         let waiting = Waiting::default();
         let targets = ["127.0.0.1:0", "[::1]:0"].map(|address| StdListener::bind(address).unwrap());
         let [v4, v6] = targets.each_ref().map(|target| target.local_addr().unwrap());
@@ -77,7 +96,9 @@ impl Stage {
         }
         let (SocketAddr::V4(v4), SocketAddr::V6(v6)) = (v4, v6) else { unreachable!("as bound") };
         let shutdown = Shutdown::new();
-        let (mut places, mut serving) = (Vec::new(), Vec::new());
+        let workers = if matches!(crew, Crew::Several) { WORKERS } else { 1 };
+        let mut places = Vec::new();
+        let mut serving: Vec<Vec<(Gateway, Listener)>> = (0..workers).map(|_| Vec::new()).collect();
         for (relay, options) in RELAYS {
             let config = GatewayConfig::new(
                 AllowList::parse("127.0.0.0/8\n::1").unwrap(),
@@ -95,33 +116,20 @@ impl Stage {
             );
             let gateway = Gateway::new(config.relay(options), waiting.clone()).unwrap();
             for buffers in [Buffers::Usual, Buffers::Tiny, Buffers::Huge] {
-                let listeners = ["127.0.0.1:0", "[::1]:0"].map(|address| {
-                    let socket = StdListener::bind(address).unwrap();
-                    // What is accepted inherits them.
-                    set_buffers(&SockRef::from(&socket), buffers);
-                    Listener::from_std(socket).unwrap()
+                let [v4, v6] = ["127.0.0.1:0", "[::1]:0"].map(|address| {
+                    let first = buffered(Listener::bind(address.parse().unwrap(), BACKLOG).unwrap(), buffers);
+                    let shared: Vec<_> = (1..workers).map(|_| first.share(BACKLOG).unwrap()).collect();
+                    let address = first.local_addr();
+                    let all = once(first).chain(shared.into_iter().map(|one| buffered(one, buffers)));
+                    for (listener, worker) in all.zip(&mut serving) {
+                        worker.push((gateway.clone(), listener));
+                    }
+                    address
                 });
-                let [v4, v6] = listeners.each_ref().map(Listener::local_addr);
                 places.push(Place { relay, buffers, v4, v6 });
-                serving.extend(listeners.map(|listener| (gateway.clone(), listener)));
             }
         }
-        let stop = shutdown.clone();
-        let gateways = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let mut tasks = tokio::task::JoinSet::new();
-                for (gateway, listener) in serving {
-                    let stop = stop.clone();
-                    tasks.spawn(
-                        async move { gateway.serve(listener, &stop).await.expect("a sound listener") },
-                    );
-                }
-                while let Some(served) = tasks.join_next().await {
-                    served.expect("no gateway panics");
-                }
-            });
-        });
+        let gateways = serving.into_iter().map(|gateways| serve(crew, gateways, shutdown.clone())).collect();
         Self { places, waiting, shutdown, gateways }
     }
 
@@ -160,8 +168,38 @@ impl Stage {
     pub(crate) fn strike(self) {
         assert!(self.waiting.0.lock().unwrap().is_empty(), "a session was not reported");
         self.shutdown.cut();
-        self.gateways.join().expect("no gateway panics");
+        for worker in self.gateways {
+            worker.join().expect("no gateway panics");
+        }
     }
+}
+
+/// `listener` with `buffers`, which what it accepts inherits.
+fn buffered(listener: Listener, buffers: Buffers) -> Listener {
+    let socket = StdListener::from(listener);
+    set_buffers(&SockRef::from(&socket), buffers);
+    Listener::from_std(socket).unwrap()
+}
+
+/// Starts a worker, or all threads of [`Crew::Moving`].
+fn serve(crew: Crew, gateways: Vec<(Gateway, Listener)>, stop: Shutdown) -> JoinHandle<()> {
+    let mut runtime = match crew {
+        Crew::Alone | Crew::Several => Builder::new_current_thread(),
+        Crew::Moving => Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(WORKERS).enable_all().build().unwrap();
+    thread::spawn(move || {
+        runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            for (gateway, listener) in gateways {
+                let stop = stop.clone();
+                tasks.spawn(async move { gateway.serve(listener, &stop).await.expect("a sound listener") });
+            }
+            while let Some(served) = tasks.join_next().await {
+                served.expect("no gateway panics");
+            }
+        });
+    })
 }
 
 impl Waiting {

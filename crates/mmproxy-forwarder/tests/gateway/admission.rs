@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 
-use mmproxy_forwarder::CloseReason;
+use mmproxy_forwarder::{CloseReason, SessionLimits};
 
 use crate::rig::{End, Rig, UNKNOWN, config, end, patient, read_to_end};
 
@@ -45,7 +45,7 @@ fn an_ipv4_peer_of_a_dual_stack_listener_is_an_ipv4_peer() {
 
 #[test]
 fn a_session_over_the_limit_is_refused_at_once_and_room_is_made_by_the_end_of_another() {
-    let rig = Rig::with(|config| config.max_sessions(NonZeroUsize::MIN));
+    let rig = Rig::with(|config| config.limits(SessionLimits::new(NonZeroUsize::MIN)));
     let (peer, target) = rig.session();
     assert_eq!(read_to_end(&mut rig.connect()), (Vec::new(), End::Reset));
     let report = rig.report();

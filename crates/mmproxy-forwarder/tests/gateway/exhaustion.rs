@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mmproxy_forwarder::{
-    AcceptPaused, CloseReason, Observer, RelayOptions, SessionOpened, SessionReport, SpliceUse,
+    AcceptPaused, CloseReason, Observer, PipesScarce, RelayOptions, SessionOpened, SessionReport, SpliceUse,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -99,7 +100,7 @@ fn cpu_time() -> Duration {
 
 /// The user's pipes hold as much as `fs.pipe-user-pages-soft` allows, and the process is not exempt from it.
 #[test]
-fn without_room_for_pipes_bulk_arrives_all_the_same() {
+fn without_room_for_pipes_bulk_arrives_all_the_same_and_it_is_told_once() {
     const CHILD: &str = "MMPROXY_TEST_NO_PIPES";
     if std::env::var_os(CHILD).is_some() {
         return bulk_without_room_for_pipes();
@@ -111,7 +112,7 @@ fn without_room_for_pipes_bulk_arrives_all_the_same() {
     };
     run_alone(
         command,
-        "exhaustion::without_room_for_pipes_bulk_arrives_all_the_same",
+        "exhaustion::without_room_for_pipes_bulk_arrives_all_the_same_and_it_is_told_once",
         CHILD,
         "with a limit on pipes",
     );
@@ -121,16 +122,7 @@ fn bulk_without_room_for_pipes() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let mut held = Vec::new();
-    let refused = loop {
-        let (read, write) = rustix::pipe::pipe().unwrap();
-        let grown = rustix::pipe::fcntl_setpipe_size(&write, 1 << 20);
-        held.push((read, write));
-        if let Err(error) = grown {
-            break error;
-        }
-        assert!(held.len() < 4096, "there is no limit");
-    };
-    assert_eq!(refused, rustix::io::Errno::PERM);
+    use_up_pipes(&mut held);
 
     let bytes: Vec<u8> = (0..8_u32 << 18).flat_map(u32::to_le_bytes).collect();
     let bulk = |rig: &Rig| {
@@ -149,9 +141,59 @@ fn bulk_without_room_for_pipes() {
     for splice in [SpliceUse::Adaptive, SpliceUse::Always] {
         bulk(&Rig::with(|config| config.relay(RelayOptions::new().splice(splice))));
     }
-    // And when there is room again.
-    let rig = Rig::start();
+    // And when there is room again, which needs no telling.
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config("127.0.0.0/8", &target).relay(RelayOptions::new().splice(SpliceUse::Always));
+    let (sender, scarce) = mpsc::channel();
+    let rig = Rig::serving(target, config, "127.0.0.1:0", |inner| Scarcity { inner, scarce: sender });
+    let until = Instant::now() + DEADLINE;
+    // The limit is the user's: another process may give some back at any moment.
+    let (error, wanted, got) = loop {
+        use_up_pipes(&mut held);
+        bulk(&rig);
+        if let Ok(told) = scarce.try_recv() {
+            break told;
+        }
+        assert!(Instant::now() < until, "nobody is told");
+    };
+    assert_eq!((error, wanted), (Some(nix::libc::EPERM), 1 << 20));
+    assert!(got.is_some_and(|got| got < wanted), "{got:?}");
     bulk(&rig);
     drop(held);
     bulk(&rig);
+    rig.stop().0.unwrap();
+    assert_eq!(scarce.iter().count(), 0, "one word a minute");
+}
+
+/// Makes pipes until the kernel gives no more of the size that the gateway wants.
+fn use_up_pipes(held: &mut Vec<(OwnedFd, OwnedFd)>) {
+    let refused = loop {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let grown = rustix::pipe::fcntl_setpipe_size(&write, 1 << 20);
+        held.push((read, write));
+        if let Err(error) = grown {
+            break error;
+        }
+        assert!(held.len() < 4096, "there is no limit");
+    };
+    assert_eq!(refused, rustix::io::Errno::PERM);
+}
+
+struct Scarcity {
+    inner: Recorder,
+    scarce: mpsc::Sender<(Option<i32>, usize, Option<usize>)>,
+}
+
+impl Observer for Scarcity {
+    fn session_opened(&self, opened: &SessionOpened) {
+        self.inner.session_opened(opened);
+    }
+
+    fn session_closed(&self, report: &SessionReport) {
+        self.inner.session_closed(report);
+    }
+
+    fn pipes_scarce(&self, scarce: &PipesScarce<'_>) {
+        self.scarce.send((scarce.error.raw_os_error(), scarce.wanted, scarce.got)).ok();
+    }
 }

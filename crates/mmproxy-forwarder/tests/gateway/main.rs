@@ -1,5 +1,5 @@
-//! The gateway over real sockets. Everything but `spoofed` runs on loopback without a privilege, with connections
-//! that are not spoofed; `spoofed` and `namespace` make themselves network namespaces.
+//! The gateway over real sockets. Most of it runs on loopback without a privilege, with connections
+//! that are not spoofed; `spoofed`, `datagrams`, `denied`, `limits` and `namespace` make themselves network namespaces.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,11 +8,14 @@
 
 mod admission;
 mod datagrams;
+mod denied;
+mod denied_datagrams;
 mod exhaustion;
 mod header;
 mod health;
 mod isolated;
 mod lifecycle;
+mod limits;
 mod live;
 mod namespace;
 mod relay;

@@ -130,8 +130,8 @@ impl Rig {
         self.gateway = None;
         let served = thread.join().expect("the gateway does not panic");
         let mut left = Vec::new();
-        // The gateway and its observer are gone, so this ends.
-        for event in &self.events {
+        // Every session was reported before the gateway had ended, so all events are there.
+        while let Ok(event) = self.events.try_recv() {
             self.tally.borrow_mut().note(&event);
             if let Event::Closed(closed) = event {
                 left.push(*closed);

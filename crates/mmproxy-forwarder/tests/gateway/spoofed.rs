@@ -244,11 +244,11 @@ fn a_spoofed_socket_is_marked_and_a_plain_one_is_not() {
         let spoofed = dial(addr("192.0.2.7:4711"), &target, SourcePort::Prefer).unwrap();
         let to = TargetAddr::new(target.local_addr().unwrap()).unwrap();
         let plain = runtime().block_on(connect_plain(to, &options(SourcePort::Prefer))).unwrap();
-        assert_eq!(SockRef::from(&spoofed.stream).mark().unwrap(), MARK);
-        assert_eq!(SockRef::from(&plain.stream).mark().unwrap(), 0);
+        assert_eq!(SockRef::from(spoofed.stream()).mark().unwrap(), MARK);
+        assert_eq!(SockRef::from(plain.stream()).mark().unwrap(), 0);
         assert!(plain.bound.ip().is_loopback());
         for dialed in [spoofed, plain] {
-            let socket = SockRef::from(&dialed.stream);
+            let socket = SockRef::from(dialed.stream());
             assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
         }
@@ -374,8 +374,7 @@ fn addr(text: &str) -> SocketAddr {
 
 /// The connection without its runtime.
 fn std_stream(dialed: Dialed) -> TcpStream {
-    // Taken from a runtime that is gone already.
-    let stream = dialed.stream.into_std().unwrap();
+    let stream = dialed.into_std();
     stream.set_nonblocking(false).unwrap();
     stream
 }

@@ -1,11 +1,14 @@
 //! Sessions that fall silent. How long, is tested on a clock of its own in the crate; here, that they end.
 
+use std::fs;
 use std::io::Write;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use mmproxy_forwarder::{CloseReason, GatewayConfig};
 
-use crate::rig::{End, Rig, end, read_exactly, read_to_end};
+use crate::rig::{DEADLINE, End, Rig, end, read_exactly, read_to_end};
 
 /// As short as it can be: nothing here is expected to happen before it.
 const SOON: Duration = Duration::from_millis(100);
@@ -36,6 +39,34 @@ fn a_half_closed_session_that_stays_silent_is_reset_on_both_sides() {
         assert_eq!(read_to_end(&mut ended), (Vec::new(), End::Reset));
         assert_eq!(rig.report().reason, CloseReason::HalfClosedTimeout);
     }
+}
+
+#[test]
+fn the_kernel_probes_both_sides_of_a_session_that_lives_on() {
+    let rig = Rig::start();
+    let (peer, target) = rig.session();
+    let of_the_gateway = [
+        (rig.address, peer.local_addr().unwrap()),
+        (target.peer_addr().unwrap(), target.local_addr().unwrap()),
+    ];
+    let until = Instant::now() + DEADLINE;
+    while !of_the_gateway.into_iter().all(|(local, remote)| is_probed(local, remote)) {
+        assert!(Instant::now() < until, "nobody is asked whether he is there");
+        sleep(Duration::from_millis(20));
+    }
+    end(&peer);
+    end(&target);
+    assert_eq!(rig.report().reason, CloseReason::Finished);
+}
+
+/// Whether the timer of a connection, both ends of which are loopback addresses, is that for probes (proc_net_tcp).
+fn is_probed(local: SocketAddr, remote: SocketAddr) -> bool {
+    let end = |address: SocketAddr| format!("0100007F:{:04X}", address.port());
+    let (local, remote) = (end(local), end(remote));
+    let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let of_it = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let of_it = of_it.filter(|fields| fields[1] == local && fields[2] == remote);
+    of_it.map(|fields| fields[5].starts_with("02:")).next().expect("the connection stands")
 }
 
 #[test]

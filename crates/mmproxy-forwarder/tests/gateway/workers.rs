@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle, ThreadId};
 
 use mmproxy_forwarder::{
-    CloseReason, Drained, Gateway, GatewayConfig, Listener, Observer, ServeError, SessionOpened,
-    SessionReport, Shutdown,
+    CloseReason, Drained, Gateway, GatewayConfig, Listener, Observer, ServeError, SessionLimits,
+    SessionOpened, SessionReport, Shutdown,
 };
 
 use crate::rig::{DEADLINE, End, UNKNOWN, accept, config, end, patient, read_to_end, runtime};
@@ -118,7 +118,7 @@ fn connections_are_spread_evenly_also_while_a_worker_is_busy_with_bulk() {
 #[test]
 fn the_limit_on_sessions_counts_those_of_all_workers() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
-    let pair = Pair::start(config("127.0.0.1", &target).max_sessions(5.try_into().unwrap()));
+    let pair = Pair::start(config("127.0.0.1", &target).limits(SessionLimits::new(5.try_into().unwrap())));
     let mut peers: Vec<TcpStream> = (0..5).map(|_| pair.connect()).collect();
     for peer in &mut peers {
         peer.write_all(UNKNOWN).unwrap();

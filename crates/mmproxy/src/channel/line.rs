@@ -54,8 +54,12 @@ impl<H: DeserializeOwned> Ear<H> {
     /// What the kernel says; `UnexpectedEof` for a line without end; or that it makes no sense.
     pub(crate) async fn hear(&mut self) -> io::Result<Option<H>> {
         let mut line = Vec::new();
-        if (&mut self.read).take(self.longest).read_until(b'\n', &mut line).await? == 0 {
-            return Ok(None);
+        match (&mut self.read).take(self.longest).read_until(b'\n', &mut line).await {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            // It ended without having listened to everything.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Err(error) => return Err(error),
         }
         if line.pop() != Some(b'\n') {
             // Somebody died while speaking, or says too much.

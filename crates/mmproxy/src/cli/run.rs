@@ -13,7 +13,10 @@ use super::values::{
     Limit, Probing, Routing, SourceArg, SourceKind, SourcePortArg, address, duration, keepalive, limit,
     target_v4, target_v6,
 };
-use super::{EyesArgs, HeaderArg, HealthCheckArg, ReturnPathArgs, SandboxArgs, TproxyArgs, UdpArgs};
+use super::{
+    ClientArgs, EyesArgs, HeaderArg, HealthCheckArg, LimitArgs, ReturnPathArgs, SandboxArgs, TproxyArgs,
+    UdpArgs,
+};
 use crate::config::default;
 use crate::target_netns::TargetNetnsArgs;
 
@@ -37,6 +40,9 @@ pub(crate) struct RunArgs {
     /// Kinds of client address a header may claim although they are refused by default; repeatable
     #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',', help_heading = "Who may connect")]
     pub(crate) allow_source: Vec<SourceKind>,
+
+    #[command(flatten)]
+    pub(crate) clients: ClientArgs,
 
     /// Address and port to listen on, such as `0.0.0.0:2222` or `[::]:2222`; repeatable
     #[arg(short, long, value_name = "ADDR:PORT", required = true, value_parser = address)]
@@ -148,6 +154,9 @@ pub(crate) struct RunArgs {
     pub(crate) health_checks: HealthCheckArg,
 
     #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
+    #[command(flatten)]
     pub(crate) udp: UdpArgs,
 
     #[command(flatten)]
@@ -156,7 +165,12 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) eyes: EyesArgs,
 
-    /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `reload` and the like find this one: a Unix socket, for the
+    /// File that keeps what `mmproxy deny` has been told from one start to the next; it is read at the start, and written by
+    /// mmproxy
+    #[arg(long, value_name = "FILE", help_heading = "Who may connect")]
+    pub(crate) deny_state: Option<PathBuf>,
+
+    /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `deny`, `reload` and the like find this one: a Unix socket, for the
     /// user that starts it alone
     #[arg(long, value_name = "PATH", help_heading = "What it tells")]
     pub(crate) control: Option<PathBuf>,

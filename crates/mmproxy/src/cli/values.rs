@@ -188,7 +188,7 @@ pub(crate) fn keepalive(text: &str) -> Result<Probing, String> {
         .map_err(|error| expected(error.to_string()))
 }
 
-const OFF: &str = "off";
+pub(super) const OFF: &str = "off";
 
 /// As [`Keepalive::new`] has them.
 const INTERVAL: Duration = Duration::from_secs(15);

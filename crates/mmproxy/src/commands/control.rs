@@ -2,6 +2,8 @@
 
 mod status;
 
+pub(super) use self::status::time;
+
 use std::io::Write;
 
 use crate::cli::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
@@ -102,7 +104,7 @@ fn listed(sessions: &[NamedSession]) -> Table {
             row.peer.clone(),
             row.target.clone().unwrap_or_else(nothing),
             row.state.clone(),
-            status::time(row.age_ms / 1000),
+            time(row.age_ms / 1000),
             status::size(row.bytes_up),
             status::size(row.bytes_down),
             tcp.map_or_else(nothing, |tcp| format!("{:.1} ms", tcp.rtt_ms)),
@@ -116,16 +118,16 @@ fn nothing() -> String {
     "-".to_owned()
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::new(Exit::Software, error))
 }
 
 /// A reader that goes away (`| head`) is no reason to complain.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     writeln!(std::io::stdout(), "{text}").ok();
 }
 
-fn unexpected() -> Failure {
+pub(super) fn unexpected() -> Failure {
     Failure::new(Exit::Software, "the answer is to another question")
         .hint("the running mmproxy may be of another version: restart it")
 }

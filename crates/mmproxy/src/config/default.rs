@@ -27,3 +27,7 @@ pub(crate) const KEEPALIVE: &str = "60s,15s,4";
 pub(crate) const UDP_HEADER: &str = "every";
 pub(crate) const UDP_IO_URING: &str = "auto";
 pub(crate) const UDP_IDLE_TIMEOUT: &str = "1m";
+
+pub(crate) const CLIENT_NETWORKS: &str = "24,56";
+pub(crate) const NEW_SESSIONS: &str = "1000,4000";
+pub(crate) const MAX_HEADER_SIZE: &str = "16384";

@@ -1,6 +1,7 @@
 //! The command line, through the same slots as a file.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::document;
 use super::keys::List;
@@ -38,6 +39,7 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
     let mut flags = Flags { mistakes };
     let workers = args.workers.and_then(|number| std::num::NonZeroUsize::new(number.into()));
     flags.scalar(&mut typed.global.workers, Workers(workers), "--workers");
+    flags.option(&mut typed.global.max_sessions, args.limits.max_sessions, "--max-sessions");
     flags.scalar(&mut typed.global.drain, Time(args.drain), "--drain");
 
     let verbosity = Verbosity::of(args.quiet, args.verbose);
@@ -46,6 +48,7 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
     flags.option(&mut typed.global.log_format, args.eyes.log_format, "--log-format");
     flags.option(&mut typed.global.admin, args.eyes.admin, "--admin");
     flags.option(&mut typed.global.control, args.control.clone(), "--control");
+    flags.option(&mut typed.global.deny_state, args.deny_state.clone(), "--deny-state");
     let jail = &args.jail;
     flags.option(&mut typed.global.user, jail.user.clone().map(UserName), "--user");
     let sandbox = if jail.do_not_sandbox { SandboxArg::Off } else { jail.sandbox };
@@ -68,17 +71,15 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
     flags.option(&mut keys.target_netns, args.netns.target_netns.clone(), "--target-netns");
 
     list(&mut keys.allow, args.allow.iter().copied(), "--allow");
-    // Not through their text: a path need not have one.
-    let paths = args
-        .allowed_subnets
-        .iter()
-        .map(|path| Setting { value: path.clone(), spot: Spot::Flag("--allowed-subnets") });
-    if !args.allowed_subnets.is_empty() {
-        keys.allowed_subnets.set(paths.collect(), Spot::Flag("--allowed-subnets"));
-    }
+    paths(&mut keys.allowed_subnets, &args.allowed_subnets, "--allowed-subnets");
     flags.scalar(&mut keys.source, args.source, "--source");
     list(&mut keys.header, args.header.iter().copied(), "--header");
     list(&mut keys.allow_source, args.allow_source.iter().copied(), "--allow-source");
+    let clients = &args.clients;
+    list(&mut keys.allow_client, clients.allow_client.iter().copied(), "--allow-client");
+    paths(&mut keys.allow_client_file, &clients.allow_client_file, "--allow-client-file");
+    list(&mut keys.deny_client, clients.deny_client.iter().copied(), "--deny-client");
+    paths(&mut keys.deny_client_file, &clients.deny_client_file, "--deny-client-file");
 
     flags.scalar(&mut keys.return_path, args.path.return_path, "--return-path");
     flags.scalar(&mut keys.routing, args.routing, "--routing");
@@ -105,6 +106,20 @@ fn typed(args: &RunArgs, mistakes: &mut Vec<Mistake>) -> Typed {
     let time = TimeOrOff(args.tcp_user_timeout.0);
     flags.scalar(&mut keys.tcp_user_timeout, time, "--tcp-user-timeout");
     flags.scalar(&mut keys.keepalive, args.keepalive, "--keepalive");
+
+    let limits = args.limits;
+    let per_listener = limits.max_sessions_per_listener;
+    flags.option(&mut keys.max_sessions_per_listener, per_listener, "--max-sessions-per-listener");
+    let per_balancer = limits.max_sessions_per_balancer;
+    flags.option(&mut keys.max_sessions_per_balancer, per_balancer, "--max-sessions-per-balancer");
+    let per_client = limits.max_sessions_per_client;
+    flags.option(&mut keys.max_sessions_per_client, per_client, "--max-sessions-per-client");
+    let per_network = limits.max_sessions_per_client_network;
+    flags.option(&mut keys.max_sessions_per_client_network, per_network, "--max-sessions-per-client-network");
+    flags.option(&mut keys.client_networks, limits.client_networks, "--client-networks");
+    let rate = limits.new_sessions_per_second;
+    flags.option(&mut keys.new_sessions_per_second, rate, "--new-sessions-per-second");
+    flags.option(&mut keys.max_header_size, limits.max_header_size.map(Number), "--max-header-size");
 
     let udp = args.udp;
     flags.option(&mut keys.udp_header, udp.udp_header, "--udp-header");
@@ -146,5 +161,13 @@ fn list<T: Scalar>(slot: &mut Slot<List<T>>, values: impl Iterator<Item = T>, fl
     let values: List<T> = values.map(|value| Setting { value, spot: Spot::Flag(flag) }).collect();
     if !values.is_empty() {
         slot.set(values, Spot::Flag(flag));
+    }
+}
+
+/// Files. Not through their text: a path need not have one.
+fn paths(slot: &mut Slot<List<PathBuf>>, paths: &[PathBuf], flag: &'static str) {
+    if !paths.is_empty() {
+        let setting = |path: &PathBuf| Setting { value: path.clone(), spot: Spot::Flag(flag) };
+        slot.set(paths.iter().map(setting).collect(), Spot::Flag(flag));
     }
 }

@@ -14,8 +14,8 @@ use super::default;
 use super::scalar::{Endpoint, Name, Number, Target, Time, TimeOrOff, UserName, Workers};
 use super::slot::{AnySlot, Setting, Slot, Value};
 use crate::cli::{
-    HeaderArg, HealthCheckArg, IoUringArg, LogFormat, MissingArg, Probing, ProtocolArg, ReturnPathMode,
-    Routing, SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg,
+    Ceiling, HeaderArg, HealthCheckArg, IoUringArg, LogFormat, MissingArg, Prefixes, Probing, ProtocolArg,
+    Rate, ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg,
 };
 use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
@@ -115,6 +115,8 @@ keys! {
             "workers" workers: Workers, Absent::Default("auto");
             /// How long sessions may go on after SIGTERM or SIGINT.
             "drain" drain: Time<0>, Absent::Default(default::DRAIN);
+            /// Sessions of all services together, in each worker process.
+            "max-sessions" max_sessions: NonZeroUsize, Absent::Means { meaning: "what the limit on open files allows", example: "100000" };
             /// How much is said: `quiet`, what is wrong and the addresses listened on; `normal`; or `verbose`, what happens inside
             /// each session too.
             "verbosity" verbosity: Verbosity, Absent::Default("normal");
@@ -125,9 +127,14 @@ keys! {
             /// Where metrics, health and a status page are served by HTTP. Whoever reaches it sees the clients' addresses: it has
             /// neither password nor encryption.
             "admin" admin: SocketAddr, Absent::Means { meaning: "nowhere", example: "\"127.0.0.1:9100\"" };
-            /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `reload` and the like find this one: a Unix socket, for the
+            /// Where `mmproxy status`, `sessions`, `kill`, `trace`, `deny`, `reload` and the like find this one: a Unix socket, for the
             /// user that starts it alone.
             "control" control: PathBuf, Absent::Means { meaning: "nowhere", example: "\"/run/mmproxy/control.sock\"" };
+        }
+        "Denied clients": {
+            /// File that keeps what `mmproxy deny` has been told from one start to the next; it is read at the start, and written
+            /// by mmproxy.
+            "deny-state" deny_state: PathBuf, Absent::Means { meaning: "a restart forgets", example: "\"/var/lib/mmproxy/denied.txt\"" };
         }
         "Least privilege": {
             /// User, and group if not its own, that workers run as, such as `mmproxy` or `990:990`; or `keep` for the user that
@@ -186,6 +193,15 @@ keys! {
             /// Kinds of client address that a header may claim although they are refused by default: `loopback`,
             /// `unspecified`, `multicast`, `broadcast`, `link-local`, `own`.
             "allow-source" allow_source: List<SourceKind>, Absent::Default("");
+            /// Clients that are served, and no others then. Where networks lie within each other, the smallest that contains a
+            /// client decides between `allow-client` and `deny-client`; the same one in both is denied.
+            "allow-client" allow_client: List<IpNet>, Absent::Means { meaning: "everybody", example: "[\"192.0.2.0/24\"]" };
+            /// Files with such networks, one a line, as in `allowed-subnets`.
+            "allow-client-file" allow_client_file: List<PathBuf>, Absent::Means { meaning: "none", example: "[\"clients.txt\"]" };
+            /// Clients that are not served.
+            "deny-client" deny_client: List<IpNet>, Absent::Means { meaning: "nobody", example: "[\"198.51.100.0/24\"]" };
+            /// Files with such networks, one a line, as in `allowed-subnets`.
+            "deny-client-file" deny_client_file: List<PathBuf>, Absent::Means { meaning: "none", example: "[\"denied.txt\"]" };
         }
         "Return path": {
             /// How replies of the target come back: `auto`, `fwmark`, `source`, `port`, `connmark` or `socket`.
@@ -232,6 +248,23 @@ keys! {
             "tcp-user-timeout" tcp_user_timeout: TimeOrOff<100>, Absent::Default(default::TCP_USER_TIMEOUT);
             /// When silent connections are probed, on both sides: after IDLE, then every INTERVAL, PROBES times; or `off`.
             "keepalive" keepalive: Probing, Absent::Default(default::KEEPALIVE);
+        }
+        "Limits": {
+            /// Sessions that each address listened on may have.
+            "max-sessions-per-listener" max_sessions_per_listener: NonZeroUsize, Absent::Means { meaning: "all", example: "50000" };
+            /// Sessions that one balancer's address may have.
+            "max-sessions-per-balancer" max_sessions_per_balancer: NonZeroUsize, Absent::Means { meaning: "all", example: "50000" };
+            /// Sessions that one client, an IPv4 address or an IPv6 /64, may have, or `off`.
+            "max-sessions-per-client" max_sessions_per_client: Ceiling, Absent::Means { meaning: "an eighth of all", example: "100" };
+            /// Sessions that the clients in one network may have, or `off`.
+            "max-sessions-per-client-network" max_sessions_per_client_network: Ceiling, Absent::Means { meaning: "a quarter of all", example: "1000" };
+            /// What a network of clients is: lengths of the prefix, IPv4 and IPv6.
+            "client-networks" client_networks: Prefixes, Absent::Default(default::CLIENT_NETWORKS);
+            /// New sessions per second of the clients in one network, and how many may begin at once, four times as many unless
+            /// it is said; or `off`.
+            "new-sessions-per-second" new_sessions_per_second: Rate, Absent::Default(default::NEW_SESSIONS);
+            /// Largest header in bytes, from 4096 to 65551.
+            "max-header-size" max_header_size: Number<4096, 65551>, Absent::Default(default::MAX_HEADER_SIZE);
         }
         "Datagrams": {
             /// Which datagrams have a header: `every`, or the `first-datagram` from each of the balancer's ports.

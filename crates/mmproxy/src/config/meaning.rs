@@ -17,7 +17,8 @@ use super::slot::{AnySlot as _, Slot, Value};
 use crate::cli::{HealthCheckArg, KEEP, ProtocolArg};
 use crate::jail::UserSpec;
 use crate::spec::{
-    Global, JailSpec, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec, UdpSpec,
+    Global, JailSpec, LimitsSpec, ReturnPathSpec, ServiceSpec, Spec, TargetsSpec, Timeouts, TproxySpec,
+    UdpSpec,
 };
 use crate::way_in;
 use crate::worker::available_cores;
@@ -38,6 +39,7 @@ pub(super) fn of(
         meaning.mistakes.push(mistake.help("`mmproxy config example` shows one"));
     }
     conflicts::find(&typed.services, &mut meaning);
+    meaning.max_sessions(typed);
     let jail = meaning.jail(&typed.global);
     let services: Vec<Option<Vec<ServiceSpec>>> =
         typed.services.iter().map(|service| meaning.service(service)).collect();
@@ -51,12 +53,14 @@ pub(super) fn of(
         Some((services, jail)) if mistakes.is_empty() => Ok(Spec {
             global: Global {
                 workers: typed.global.workers.value().0.unwrap_or_else(available_cores),
+                max_sessions: typed.global.max_sessions.get(),
                 drain: typed.global.drain.value().0,
                 verbosity: typed.global.verbosity.value(),
                 jail,
                 log_format: typed.global.log_format.get(),
                 admin: typed.global.admin.get(),
                 control: typed.global.control.get(),
+                deny_state: typed.global.deny_state.get(),
             },
             services,
         }),
@@ -77,6 +81,23 @@ struct Meaning<'a> {
 }
 
 impl Meaning<'_> {
+    /// Where no connections are served, nothing is limited.
+    fn max_sessions(&mut self, typed: &Typed) {
+        let none = typed.services.iter().all(|service| service.keys.protocol.value() == ProtocolArg::Udp);
+        let Some(place) = typed.global.max_sessions.place().filter(|_| none && !typed.services.is_empty())
+        else {
+            return;
+        };
+        self.about_connections("max-sessions", place);
+    }
+
+    fn about_connections(&mut self, key: &str, place: Spot) {
+        let title = format!("{} is about connections, and datagrams are served", self.called(key));
+        let mistake = Mistake::new(title, place, "datagrams are served");
+        self.mistakes
+            .push(mistake.help(format!("{} and its like limit flows", self.called("udp-max-flows"))));
+    }
+
     /// What workers are kept from. `None` where there is no such user.
     fn jail(&mut self, keys: &GlobalKeys) -> Option<JailSpec> {
         let user = match keys.user.get() {
@@ -115,6 +136,7 @@ impl Meaning<'_> {
         self.headers(keys);
         self.way_in(keys);
         let allowed = self.allowed(typed);
+        let clients = self.clients(keys);
         let targets = self.targets(typed);
         if self.mistakes.len() > before {
             return None;
@@ -135,6 +157,7 @@ impl Meaning<'_> {
             source: keys.source.value(),
             headers: headers::accepted(keys),
             allowed: allowed?,
+            clients: clients?,
             allow_source: values(&keys.allow_source),
             source_port: keys.source_port.value(),
             targets: TargetsSpec { v4: None, v6: None, from_header: None },
@@ -155,6 +178,7 @@ impl Meaning<'_> {
                 tcp_user: keys.tcp_user_timeout.value().0,
                 keepalive: keys.keepalive.value().0,
             },
+            limits: limits(keys),
             udp: UdpSpec {
                 which: keys.udp_header.value(),
                 idle: keys.udp_idle_timeout.value().0,
@@ -218,6 +242,20 @@ impl Meaning<'_> {
             let mistake = Mistake::new(title, keys.health_checks.spot(), "datagrams are served");
             self.mistakes.push(mistake.help("let datagrams pass, or refuse them"));
         }
+        let connections = [
+            ("max-sessions-per-listener", keys.max_sessions_per_listener.place()),
+            ("max-sessions-per-balancer", keys.max_sessions_per_balancer.place()),
+            ("max-sessions-per-client", keys.max_sessions_per_client.place()),
+            ("max-sessions-per-client-network", keys.max_sessions_per_client_network.place()),
+            ("client-networks", keys.client_networks.place()),
+            ("new-sessions-per-second", keys.new_sessions_per_second.place()),
+            ("max-header-size", keys.max_header_size.place()),
+        ];
+        for (key, place) in connections {
+            if let Some(place) = place {
+                self.about_connections(key, place);
+            }
+        }
         let each_port = if self.flags { "listen on each port with -l" } else { "name each port in `listen`" };
         if keys.listen_transparent.value() {
             let title = format!(
@@ -270,6 +308,18 @@ impl Meaning<'_> {
     /// What whoever typed it calls a key.
     fn called(&self, key: &str) -> String {
         if self.flags { format!("--{key}") } else { format!("`{key}`") }
+    }
+}
+
+fn limits(keys: &ServiceKeys) -> LimitsSpec {
+    LimitsSpec {
+        per_listener: keys.max_sessions_per_listener.get(),
+        per_balancer: keys.max_sessions_per_balancer.get(),
+        per_client: keys.max_sessions_per_client.get(),
+        per_client_network: keys.max_sessions_per_client_network.get(),
+        client_networks: keys.client_networks.value(),
+        new_sessions_per_second: keys.new_sessions_per_second.value(),
+        max_header_size: keys.max_header_size.value().0 as usize,
     }
 }
 

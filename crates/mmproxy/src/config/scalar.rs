@@ -13,8 +13,9 @@ use serde_json::{Value as Json, json};
 
 use super::mistake::closest;
 use crate::cli::{
-    HeaderArg, HealthCheckArg, IoUringArg, LogFormat, MissingArg, Probing, ProtocolArg, ReturnPathMode,
-    Routing, SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg, duration, keepalive,
+    Ceiling, HeaderArg, HealthCheckArg, IoUringArg, LogFormat, MissingArg, Prefixes, Probing, ProtocolArg,
+    Rate, ReturnPathMode, Routing, SandboxArg, SourceArg, SourceKind, SourcePortArg, UdpHeaderArg, duration,
+    keepalive,
 };
 use crate::log::Verbosity;
 use crate::target_netns::NamespaceName;
@@ -443,6 +444,9 @@ by_text! {
     SocketAddr, Form::Text, "an address and a port such as \"127.0.0.1:9100\"";
     NamespaceName, Form::NumberOrText, "a network namespace: \"docker:NAME\", a name, a path or a process number";
     AllowedTarget, Form::Text, "a destination such as \"10.0.0.5:22\" or \"10.0.0.0/24:20000-20100\"";
+    Ceiling, Form::NumberOrText, "a whole number above 0, or \"off\"";
+    Prefixes, Form::Text, "lengths of two prefixes, IPv4 and IPv6, such as \"24,56\"";
+    Rate, Form::NumberOrText, "\"N[,BURST]\" such as 100 or \"100,500\", or \"off\"";
     Table, Form::Number, "the number of a routing table";
     Priority, Form::Number, "the priority of a routing rule";
     Ports, Form::NumberOrText, "a port or a range such as \"20000-20100\"";

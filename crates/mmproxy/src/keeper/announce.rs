@@ -45,6 +45,10 @@ fn policy(service: &Service, console: &mut Console) {
         warn!("the list of allowed networks is empty: nobody may connect");
         console.always("[!] The list of allowed networks is empty: nobody may connect.");
     }
+    if service.spec.clients.serves_nobody() {
+        warn!("the list of allowed clients is empty: no client is served");
+        console.always("[!] The list of allowed clients is empty: no client is served.");
+    }
     for network in service.allowed.iter().take(SHOWN_NETWORKS) {
         console.fine(format_args!("[+] Allowed to connect: {network}"));
     }

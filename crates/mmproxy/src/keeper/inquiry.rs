@@ -8,8 +8,8 @@ use super::control::Asker;
 use super::process::WorkerId;
 use super::questions::Next;
 use super::supervisor::Supervisor;
-use crate::channel::{Answer, Question};
-use crate::control::{Meant, Reply, Request, ServiceStatus, Status, WorkerStatus};
+use crate::channel::{Answer, Order, Question};
+use crate::control::{DenyReply, DenyRequest, Meant, Reply, Request, ServiceStatus, Status, WorkerStatus};
 
 impl Supervisor<'_> {
     /// Answers, or has workers answer.
@@ -30,9 +30,42 @@ impl Supervisor<'_> {
                 self.questions.kill(asker, Question::Close { id: name.id }, &worker, now)
             }
             Request::Trace { client } => self.questions.trace(asker, client, &workers, now),
+            Request::Deny(request) => self.deny(request, asker),
             Request::Reload => return self.reload_for(asker).await,
         };
         self.go_on(next);
+    }
+
+    fn deny(&mut self, request: DenyRequest, asker: Asker) -> Vec<Next> {
+        let (change, reply) = match request {
+            DenyRequest::Add { network, for_s, reason, close } => {
+                match self.denials.add(network, for_s, reason.as_deref()) {
+                    Ok(change) => {
+                        info!(%network, for_s, reason, close, "denied by the operator");
+                        (Some(change.closing(close)), Reply::Deny(DenyReply::Added { closed: Vec::new() }))
+                    }
+                    Err(error) => (None, Reply::Refused { reason: error.to_string() }),
+                }
+            }
+            DenyRequest::List => (None, Reply::Deny(DenyReply::Listed(self.denials.rows()))),
+            DenyRequest::Remove { network } => {
+                let (change, reply) = self.denials.remove(network);
+                if change.is_some() {
+                    info!(%network, "denied no longer");
+                }
+                (change, Reply::Deny(reply))
+            }
+        };
+        match (change, reply) {
+            (Some(change), Reply::Deny(reply)) => {
+                self.questions.deny(asker, (change, reply), &self.living(), Instant::now())
+            }
+            (_, reply) => {
+                // Nobody listens who has lost patience.
+                asker.send(reply).ok();
+                Vec::new()
+            }
+        }
     }
 
     /// Does what questions want done.
@@ -99,6 +132,9 @@ impl Supervisor<'_> {
 
     /// What a worker that is ready now is to answer, too.
     pub(super) fn brief(&self, worker: WorkerId) {
+        if let Some(list) = self.denials.snapshot() {
+            self.tell(worker, Order::Deny(vec![list]));
+        }
         let next = self.questions.of_new(worker);
         self.go_on(next);
     }

@@ -1,5 +1,7 @@
 //! What a service manager is told (`sd_notify(3)`); nothing where there is none.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 use tracing::debug;
 
@@ -27,6 +29,11 @@ pub(crate) fn alive() {
     if sd_notify::watchdog_enabled().is_some() {
         tell(&[NotifyState::Watchdog]);
     }
+}
+
+/// How often [`alive`] has to be said, if at all: twice as often as the manager asks for.
+pub(crate) fn interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|longest| (longest / 2).max(Duration::from_millis(100)))
 }
 
 fn tell(states: &[NotifyState<'_>]) {

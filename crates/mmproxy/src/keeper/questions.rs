@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use mmproxy_forwarder::DenyChange;
 use tokio::time::Instant;
 
 use super::control::Asker;
 use super::process::WorkerId;
 use crate::channel::{Answer, Order, Question};
-use crate::control::{NamedSession, Reply, SessionName};
+use crate::control::{DenyReply, NamedSession, Reply, SessionName};
 
 /// Open questions.
 #[derive(Debug, Default)]
@@ -39,6 +40,8 @@ enum Gathered {
         at_most: usize,
     },
     Killed(Vec<SessionName>),
+    /// Sessions that ended because of the deny list, and what is told besides.
+    Denied(DenyReply, Vec<SessionName>),
     /// Each step is passed on at once.
     Steps,
 }
@@ -80,6 +83,18 @@ impl Questions {
         self.ask(asker, question, Gathered::Killed(Vec::new()), workers, now)
     }
 
+    /// Has them follow the deny list; the asker hears `reply` when all of them do.
+    pub(crate) fn deny(
+        &mut self,
+        asker: Asker,
+        (change, reply): (DenyChange, DenyReply),
+        workers: &[WorkerId],
+        now: Instant,
+    ) -> Vec<Next> {
+        let gathered = Gathered::Denied(reply, Vec::new());
+        self.ask(asker, Question::Deny { changes: vec![change] }, gathered, workers, now)
+    }
+
     /// Asks them to tell each step, until the asker has gone.
     pub(crate) fn trace(
         &mut self,
@@ -107,14 +122,23 @@ impl Questions {
             (Gathered::Sessions { rows, .. }, Answer::Sessions(more)) => {
                 rows.extend(more.into_iter().map(|row| NamedSession { session: named(row.id), row }));
             }
-            (Gathered::Killed(killed), Answer::Closed(ids)) => killed.extend(ids.into_iter().map(named)),
+            (Gathered::Killed(killed) | Gathered::Denied(_, killed), Answer::Closed(ids)) => {
+                killed.extend(ids.into_iter().map(named));
+            }
             (Gathered::Steps, Answer::Step(step)) => {
                 // Whoever has gone is found by the next look.
                 open.asker.send(Reply::Step(step)).ok();
                 return Vec::new();
             }
             // The counters came before; and a worker that answers something else has answered.
-            (Gathered::Counters | Gathered::Sessions { .. } | Gathered::Killed(_) | Gathered::Steps, _) => {}
+            (
+                Gathered::Counters
+                | Gathered::Sessions { .. }
+                | Gathered::Killed(_)
+                | Gathered::Denied(..)
+                | Gathered::Steps,
+                _,
+            ) => {}
         }
         open.waiting.remove(&worker);
         self.finish(number).into_iter().collect()
@@ -187,6 +211,13 @@ impl Questions {
             Gathered::Killed(mut killed) => {
                 killed.sort_unstable();
                 Reply::Killed(killed)
+            }
+            Gathered::Denied(reply, mut closed) => {
+                closed.sort_unstable();
+                Reply::Deny(match reply {
+                    DenyReply::Added { .. } => DenyReply::Added { closed },
+                    reply @ (DenyReply::Listed(_) | DenyReply::Removed { .. }) => reply,
+                })
             }
             Gathered::Steps => return None,
         };

@@ -201,8 +201,10 @@ async fn return_path(service: &ServiceSpec, targets: &TargetChoice) -> Result<Re
 pub(crate) fn invalid(error: Invalid) -> Failure {
     match error {
         Invalid::Targets(error) => not_targets(error),
-        Invalid::TooManyFlows { .. } => Failure::new(Exit::Config, error)
+        Invalid::TooManySessions { .. } | Invalid::TooManyFlows { .. } => Failure::new(Exit::Config, error)
             .hint("raise the limit (ulimit -n, LimitNOFILE=), or ask for fewer"),
-        Invalid::TooShort(..) | Invalid::Keepalive(_) => Failure::new(Exit::Usage, error),
+        Invalid::TooShort(..) | Invalid::Keepalive(_) | Invalid::HeaderSize(_) => {
+            Failure::new(Exit::Usage, error)
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mmproxy_forwarder::{Namespace, OwnAddresses};
 use tokio::task::JoinSet;
 
+use super::activated::Activated;
 use super::event::{Events, Generation};
 use super::ground::{Ground, Hold};
 use super::process::{Process, WorkerId};
@@ -43,12 +44,13 @@ impl Shift {
         spec: Spec,
         generation: Generation,
         former: &Sockets,
+        activated: &mut Activated,
         events: &Events,
         console: &mut Console,
     ) -> Result<Self, Failure> {
         let services = Services::prepare(spec, descriptors::limit()).await?;
         let groups = services.groups();
-        let sockets = Sockets::bind(&services, former).await?;
+        let sockets = Sockets::bind(&services, former, activated).await?;
         let hold = Hold { generation, drain: services.global.drain, events };
         let ground = Ground::hold(&groups, &sockets, &hold, console).await?;
         let (mut looking, plans) = (JoinSet::new(), ground.plans());

@@ -10,6 +10,7 @@ use caps::Capability;
 use mmproxy_forwarder::{BindError, Listener, UdpListener};
 use tokio::time::{Instant, sleep};
 
+use super::activated::Activated;
 use super::service::{Group, Service, Services};
 use crate::channel::Slot;
 use crate::cli::ProtocolArg;
@@ -57,13 +58,17 @@ impl Sockets {
     /// # Errors
     ///
     /// The first address that cannot be listened on, and why; nothing is kept then.
-    pub(crate) async fn bind(services: &Services, former: &Self) -> Result<Self, Failure> {
+    pub(crate) async fn bind(
+        services: &Services,
+        former: &Self,
+        activated: &mut Activated,
+    ) -> Result<Self, Failure> {
         let mut sockets = Self::default();
         for service in &services.all {
             for &asked in &service.spec.listen {
                 let bound = match former.find(service.spec.protocol, asked) {
                     Some(bound) => bound.take_over(service)?,
-                    None => Arc::new(Bound::new(service, asked, services).await?),
+                    None => Arc::new(Bound::new(service, asked, services, activated).await?),
                 };
                 sockets.bound.push(bound);
             }
@@ -136,8 +141,20 @@ async fn bind_admin(asked: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 impl Bound {
-    async fn new(service: &Service, asked: SocketAddr, services: &Services) -> Result<Self, Failure> {
+    async fn new(
+        service: &Service,
+        asked: SocketAddr,
+        services: &Services,
+        activated: &mut Activated,
+    ) -> Result<Self, Failure> {
         let (kind, workers) = (Kind::of(service), services.global.workers);
+        if service.udp.is_none()
+            && let Some(socket) = activated.take(asked)
+        {
+            let listeners = adopted(socket, service, workers.get())
+                .map_err(|error| not_bound(BindError { address: asked, error }))?;
+            return Ok(Self { asked, address: asked, kind, sockets: Several::Connections(listeners) });
+        }
         let deadline = Instant::now() + LINGERING;
         loop {
             let sockets = match (kind, &service.udp) {
@@ -221,6 +238,21 @@ fn connections(asked: SocketAddr, service: &Service, workers: usize) -> Result<V
     for _ in 1..workers {
         listeners.push(listeners[0].share(service.spec.backlog)?);
     }
+    Ok(listeners)
+}
+
+/// A socket that somebody else has bound, for each thread.
+///
+/// If that was another user, nobody of this one may share its address (`SO_REUSEPORT`): then all threads accept from the one
+/// socket.
+fn adopted(socket: TcpListener, service: &Service, workers: usize) -> io::Result<Vec<Listener>> {
+    let first = Listener::from_std(socket)?;
+    let mut listeners = Vec::new();
+    for _ in 1..workers {
+        let another = first.share(service.spec.backlog);
+        listeners.push(another.or_else(|_| Listener::from_std(first.as_fd().try_clone_to_owned()?.into()))?);
+    }
+    listeners.insert(0, first);
     Ok(listeners)
 }
 

@@ -9,10 +9,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::{error, info, warn};
 
+use super::activated::Activated;
 use super::announce::announce;
 use super::backoff::Backoff;
 use super::control::{Asker, Control};
 use super::crew::{Action, Crew, Purpose};
+use super::denials::Denials;
 use super::event::{Event, Events, Generation};
 use super::notify;
 use super::process::{Ended, Process, WorkerId};
@@ -58,6 +60,7 @@ pub(crate) struct Supervisor<'a> {
     /// Where requests come from, if anywhere.
     control: Option<Control>,
     pub(super) questions: Questions,
+    pub(super) denials: Denials,
     /// Whoever waits for what comes of a reload.
     pub(super) reload_askers: Vec<Asker>,
     /// What workers are confined to.
@@ -74,7 +77,7 @@ impl<'a> Supervisor<'a> {
         console: &'a mut Console,
         stop: Stop,
         (events, heard): (Events, mpsc::UnboundedReceiver<Event>),
-        shift: Shift,
+        (shift, denials): (Shift, Denials),
     ) -> Self {
         let current = shift.generation;
         let mut tally = Tally::new();
@@ -100,6 +103,7 @@ impl<'a> Supervisor<'a> {
             host: None,
             control: None,
             questions: Questions::default(),
+            denials,
             reload_askers: Vec::new(),
             in_force: None,
             unanswered: BTreeMap::new(),
@@ -126,6 +130,7 @@ impl<'a> Supervisor<'a> {
     /// Cleans up.
     async fn end(mut self, fatal: Option<Failure>) -> Result<(), Failure> {
         drop(self.control.take());
+        self.denials.keep();
         for shift in std::mem::take(&mut self.shifts).into_values() {
             shift.ground.release().await;
         }
@@ -133,7 +138,7 @@ impl<'a> Supervisor<'a> {
     }
 
     async fn serve(&mut self) {
-        let mut beat = interval(BEAT);
+        let mut beat = interval(notify::interval().map_or(BEAT, |most| BEAT.min(most)));
         while !(self.stopping.is_some() && self.crew.is_empty()) {
             let next = self.due.values().copied().chain(self.stopping).min();
             tokio::select! {
@@ -397,7 +402,15 @@ impl<'a> Supervisor<'a> {
     async fn next_shift(&self, generation: Generation) -> Result<Shift, Failure> {
         let former = &self.shifts[&self.current].sockets;
         let spec = self.source.read()?;
-        Shift::prepare(spec, generation, former, &self.events, &mut Console::silent()).await
+        Shift::prepare(
+            spec,
+            generation,
+            former,
+            &mut Activated::default(),
+            &self.events,
+            &mut Console::silent(),
+        )
+        .await
     }
 
     async fn reloaded(&mut self, generation: Generation) {
@@ -480,6 +493,7 @@ impl<'a> Supervisor<'a> {
     fn beat(&mut self) {
         notify::alive();
         self.look_at_questions();
+        self.denials.keep();
         let now = Instant::now();
         let silent: Vec<_> =
             self.unanswered.iter().filter(|(_, since)| **since + HUNG < now).map(|(id, _)| *id).collect();

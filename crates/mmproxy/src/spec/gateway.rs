@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use mmproxy_codec::{DecodeOptions, Formats};
+use mmproxy_codec::{DecodeOptions, Formats, LimitError};
 use mmproxy_forwarder::{
     AllowList, ClientFrom, DatagramFormat, DialOptions, Family, FlowLimits, GatewayConfig, HeaderRule,
     HealthChecks, Keepalive, KeepaliveInvalid, SourceClass, SourcePolicy, SourcePort, TargetChoice,
@@ -78,7 +78,7 @@ impl ServiceSpec {
             .mark_toward(Family::V6, marks.v6))
     }
 
-    /// Everything a gateway of this service is told.
+    /// Everything a gateway of this service is told; `sessions` are what the limit on descriptors allows.
     pub(crate) fn gateway(
         &self,
         global: &Global,
@@ -87,9 +87,13 @@ impl ServiceSpec {
         health: TargetHealth,
     ) -> Result<GatewayConfig, Invalid> {
         let too_short = |key| move |error| Invalid::TooShort(key, error);
+        let total = global.max_sessions.unwrap_or(sessions);
+        if total > sessions {
+            return Err(Invalid::TooManySessions { asked: total, most: sessions });
+        }
         Ok(GatewayConfig::new(self.allow_list(), self.target_choice()?)
+            .clients(self.clients.lists())
             .client_from(self.client_from())
-            .decode(self.decode())
             .sources(self.allow_source.iter().fold(SourcePolicy::new(), |all, kind| all.allow(class(*kind))))
             .health_checks(self.health_checks(), health)
             .dial(dial)
@@ -100,7 +104,8 @@ impl ServiceSpec {
             .half_closed_timeout(self.timeouts.half_closed)
             .map_err(too_short("half-closed-timeout"))?
             .drain(global.drain)
-            .max_sessions(sessions))
+            .limits(self.limits.sessions(total))
+            .decode(self.decode()?))
     }
 
     /// What becomes of connections that speak for no client.
@@ -139,16 +144,17 @@ impl ServiceSpec {
     }
 
     /// Which headers of connections are taken.
-    fn decode(&self) -> DecodeOptions {
+    fn decode(&self) -> Result<DecodeOptions, LimitError> {
         let formats = self.headers.iter().map(|format| match format {
             HeaderArg::V1 => Formats::V1,
             HeaderArg::V2 => Formats::V2,
             HeaderArg::Spp => Formats::SPP,
         });
-        match formats.reduce(Formats::and) {
-            Some(formats) => DecodeOptions::new().formats(formats),
-            None => DecodeOptions::new(),
-        }
+        let options = DecodeOptions::new().max_v2_len(self.limits.max_header_size)?;
+        Ok(match formats.reduce(Formats::and) {
+            Some(formats) => options.formats(formats),
+            None => options,
+        })
     }
 
     /// Where the client's address comes from.
@@ -186,6 +192,12 @@ pub(crate) enum Invalid {
     TooShort(&'static str, TimeoutTooShort),
     Keepalive(KeepaliveInvalid),
     Targets(TargetsInvalid),
+    HeaderSize(LimitError),
+    /// More sessions than the limit on descriptors allows.
+    TooManySessions {
+        asked: NonZeroUsize,
+        most: NonZeroUsize,
+    },
     /// More flows than the limit on descriptors allows.
     TooManyFlows {
         asked: NonZeroUsize,
@@ -199,6 +211,10 @@ impl fmt::Display for Invalid {
             Self::TooShort(key, error) => write!(f, "--{key}: {error}"),
             Self::Keepalive(error) => error.fmt(f),
             Self::Targets(error) => error.fmt(f),
+            Self::HeaderSize(error) => write!(f, "--max-header-size: {error}"),
+            Self::TooManySessions { asked, most } => {
+                write!(f, "--max-sessions {asked} is more than the limit on open files allows: {most}")
+            }
             Self::TooManyFlows { asked, most } => {
                 write!(f, "--udp-max-flows {asked} is more than the limit on open files allows: {most}")
             }
@@ -211,6 +227,12 @@ impl std::error::Error for Invalid {}
 impl From<KeepaliveInvalid> for Invalid {
     fn from(error: KeepaliveInvalid) -> Self {
         Self::Keepalive(error)
+    }
+}
+
+impl From<LimitError> for Invalid {
+    fn from(error: LimitError) -> Self {
+        Self::HeaderSize(error)
     }
 }
 

@@ -47,6 +47,11 @@ impl Answers {
                     async move { give(Answer::Closed(eyes.close(Which::Clients(client)).await)) },
                 ));
             }
+            Question::Deny { changes } => {
+                // Not in the task: changes are in force in the order that they come in.
+                let ended = eyes.deny(&changes);
+                drop(tokio::spawn(async move { give(Answer::Closed(ended.await)) }));
+            }
             Question::Follow { client } => {
                 let tasks = eyes.follow(client).into_iter().map(|mut steps| {
                     let given = self.given.clone();

@@ -11,7 +11,7 @@ use Family::{V4, V6};
 
 /// How many io_urings the gateway has open.
 fn rings(scene: &Scene) -> usize {
-    let open = fs::read_dir(format!("/proc/{}/fd", scene.gateway.program().pid())).expect("it runs");
+    let open = fs::read_dir(format!("/proc/{}/fd", scene.gateway.worker())).expect("it runs");
     let targets = open.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     targets.filter(|target| target.as_os_str() == "anon_inode:[io_uring]").count()
 }

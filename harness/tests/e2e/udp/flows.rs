@@ -171,7 +171,7 @@ fn a_flow_outlives_a_target_that_is_down_for_a_while() {
             // Those sent before may have been on their way still.
             while balancer.receive().0 != answer {}
             assert!(echo.seen() > 0);
-            gateway.stop().expect_text(&["flow closed id=1"]);
+            gateway.stop().expect_text(&["flow closed service=default id=1 "]);
         }
     });
 }
@@ -234,7 +234,7 @@ fn a_gateway_that_is_told_to_stop_lets_flows_finish_and_takes_no_new_ones() {
             scene.serves(&balancer, client(V4), b"still");
             (scene.gateway.program().count_lines(&["datagram dropped", "reason=stopping"]) > 0).then_some(())
         });
-        scene.gateway.expect_log(&["flow closed id=1 ", "reason=stopped"]);
+        scene.gateway.expect_log(&["flow closed service=default id=1 ", "reason=stopped"]);
         scene.gateway.wait().expect_code(0).expect_text(&["cut=0"]);
     });
 }

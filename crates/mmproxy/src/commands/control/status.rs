@@ -75,7 +75,7 @@ fn row(service: &ServiceStatus, counted: &ServiceSnapshot) -> [String; 8] {
 }
 
 /// Seconds, in the two largest units.
-pub(super) fn time(seconds: u64) -> String {
+pub(in crate::commands) fn time(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),

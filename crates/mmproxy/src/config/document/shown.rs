@@ -16,11 +16,13 @@ use crate::spec::{JailSpec, ServiceSpec, Spec};
 pub(super) fn typed(spec: &Spec) -> Typed {
     let mut typed = Typed::default();
     set(&mut typed.global.workers, Workers(Some(spec.global.workers)));
+    set_some(&mut typed.global.max_sessions, spec.global.max_sessions);
     set(&mut typed.global.drain, Time(spec.global.drain));
     set(&mut typed.global.verbosity, spec.global.verbosity);
     set_some(&mut typed.global.log_format, spec.global.log_format);
     set_some(&mut typed.global.admin, spec.global.admin);
     set_some(&mut typed.global.control, spec.global.control.clone());
+    set_some(&mut typed.global.deny_state, spec.global.deny_state.clone());
     let JailSpec { user, sandbox, may_lack, keep_net_admin } = &spec.global.jail;
     let user = user.as_ref().map_or(Some(KEEP), |user| user.asked());
     set_some(&mut typed.global.user, user.map(|user| UserName(user.to_owned())));
@@ -54,6 +56,10 @@ fn service(spec: &ServiceSpec) -> TypedService {
         set_list(&mut keys.header, spec.headers.iter().copied());
     }
     set_list(&mut keys.allow_source, spec.allow_source.iter().copied());
+    if let Some(allowed) = &spec.clients.allowed {
+        set_list(&mut keys.allow_client, allowed.iter().copied());
+    }
+    set_list(&mut keys.deny_client, spec.clients.denied.iter().copied());
 
     set(&mut keys.return_path, spec.return_path.mode);
     set(&mut keys.routing, spec.return_path.routing);
@@ -75,6 +81,16 @@ fn service(spec: &ServiceSpec) -> TypedService {
     set(&mut keys.tcp_user_timeout, TimeOrOff(spec.timeouts.tcp_user));
     set(&mut keys.keepalive, Probing(spec.timeouts.keepalive));
 
+    if spec.protocol == ProtocolArg::Tcp {
+        set_some(&mut keys.max_sessions_per_listener, spec.limits.per_listener);
+        set_some(&mut keys.max_sessions_per_balancer, spec.limits.per_balancer);
+        set_some(&mut keys.max_sessions_per_client, spec.limits.per_client);
+        set_some(&mut keys.max_sessions_per_client_network, spec.limits.per_client_network);
+        set(&mut keys.client_networks, spec.limits.client_networks);
+        set(&mut keys.new_sessions_per_second, spec.limits.new_sessions_per_second);
+        // No larger than what it was read from.
+        set_some(&mut keys.max_header_size, u32::try_from(spec.limits.max_header_size).ok().map(Number));
+    }
     // Keys of datagrams would be a mistake where connections are served, those of headers where there are none.
     if spec.protocol == ProtocolArg::Udp {
         if spec.source == SourceArg::Header {

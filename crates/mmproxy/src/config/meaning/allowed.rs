@@ -1,11 +1,16 @@
-//! Who may connect: the networks of keys, flags and files.
+//! Who may connect, and for whom: the networks of keys, flags and files.
+
+use std::path::PathBuf;
 
 use ipnet::IpNet;
-use mmproxy_forwarder::AllowList;
+use mmproxy_forwarder::{AllowList, parse_networks};
 
 use super::{Meaning, values};
+use crate::config::keys::{List, ServiceKeys};
 use crate::config::mistake::{Mistake, Spot};
 use crate::config::read::TypedService;
+use crate::config::slot::Slot;
+use crate::spec::ClientsSpec;
 
 impl Meaning<'_> {
     /// The networks of every file and key together. Neither given is a refusal: an open gateway would let anybody take
@@ -29,19 +34,33 @@ impl Meaning<'_> {
             self.mistakes.push(Mistake::new(title, typed.spot.clone(), label).help(help));
             return None;
         }
-        let mut allowed: AllowList = values(allow).into_iter().collect();
+        let allowed: AllowList = self.together(allow, files)?.into_iter().collect();
+        Some(allowed.iter().collect())
+    }
+
+    /// The lists of clients. `None` after a mistake.
+    pub(super) fn clients(&mut self, keys: &ServiceKeys) -> Option<ClientsSpec> {
+        let limited = !keys.allow_client.is_absent() || !keys.allow_client_file.is_absent();
+        let allowed = self.together(&keys.allow_client, &keys.allow_client_file);
+        let denied = self.together(&keys.deny_client, &keys.deny_client_file);
+        Some(ClientsSpec { allowed: allowed.map(|allowed| limited.then_some(allowed))?, denied: denied? })
+    }
+
+    /// The networks of a key and of files. `None` after a mistake.
+    fn together(&mut self, here: &Slot<List<IpNet>>, files: &Slot<List<PathBuf>>) -> Option<Vec<IpNet>> {
+        let mut networks = values(here);
         let mut all_read = true;
         for file in files.given().map_or(&[][..], |given| given.value.as_slice()) {
             let path = self.sources.directory(&file.spot).join(&file.value);
             match self.read(&path, &file.spot) {
-                Some(networks) => networks.iter().for_each(|network| allowed.insert(network)),
+                Some(listed) => networks.extend(listed),
                 None => all_read = false,
             }
         }
-        all_read.then(|| allowed.iter().collect())
+        all_read.then_some(networks)
     }
 
-    fn read(&mut self, path: &std::path::Path, named_at: &Spot) -> Option<AllowList> {
+    fn read(&mut self, path: &std::path::Path, named_at: &Spot) -> Option<Vec<IpNet>> {
         let text = match (self.lists)(path) {
             Ok(text) => text,
             Err(error) => {
@@ -53,7 +72,7 @@ impl Meaning<'_> {
                 return None;
             }
         };
-        let error = match AllowList::parse(&text) {
+        let error = match parse_networks(&text) {
             Ok(networks) => return Some(networks),
             Err(error) => error,
         };

@@ -2,22 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use clap::ValueEnum;
 use ipnet::IpNet;
-use mmproxy_forwarder::{AllowList, AllowedTarget};
+use mmproxy_forwarder::{AllowList, AllowedTarget, ClientNetworks, Pace};
 use mmproxy_routing::{Mark, Ports, Priority, Table};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::cli::{HeaderArg, HealthCheckArg, LogFormat, ProtocolArg, SourceArg, UdpHeaderArg};
+use crate::cli::{
+    Ceiling, HeaderArg, HealthCheckArg, LogFormat, Prefixes, ProtocolArg, Rate, SourceArg, UdpHeaderArg,
+};
 use crate::config::fuzzing::text_holds;
 use crate::jail::{MayLack, Sandbox};
 use crate::spec::{
-    Global, JailSpec, KeepaliveSpec, ReturnPathSpec, ServiceSpec, TargetsSpec, Timeouts, TproxySpec, UdpSpec,
+    ClientsSpec, Global, JailSpec, KeepaliveSpec, LimitsSpec, ReturnPathSpec, ServiceSpec, TargetsSpec,
+    Timeouts, TproxySpec, UdpSpec,
 };
 use crate::target_netns::NamespaceName;
 
@@ -92,10 +95,12 @@ const VALUES: &[&str] = &[
 fn spec() -> impl Strategy<Value = Spec> {
     let global = (1..=1024usize, millis(0), word()).prop_map(|(workers, drain, verbosity)| Global {
         workers: NonZeroUsize::new(workers).unwrap(),
+        max_sessions: NonZeroUsize::new(workers * 1000),
         drain,
         verbosity,
         log_format: Some(LogFormat::Json),
         admin: Some(([127, 0, 0, 1], 9100).into()),
+        deny_state: Some("/var/lib/mmproxy/denied.txt".into()),
         control: Some("/run/mmproxy/control.sock".into()),
         jail: JailSpec {
             user: None,
@@ -119,7 +124,9 @@ fn spec() -> impl Strategy<Value = Spec> {
                 service.return_path.table = Table::new(numbers.1 + u32::try_from(index).unwrap()).unwrap();
                 service.return_path.priority = Priority::new(numbers.2).unwrap();
             }
-            Spec { global, services }
+            // It is a mistake where there are no sessions.
+            let max_sessions = global.max_sessions.filter(|_| services.iter().any(ServiceSpec::is_tcp));
+            Spec { global: Global { max_sessions, ..global }, services }
         },
     )
 }
@@ -130,17 +137,19 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
         networks(),
         subsequence(values().to_vec(), 0..=values::<crate::cli::SourceKind>().len()),
         word::<SourceArg>(),
+        (proptest::option::of(networks()), networks()),
     );
     let path = (word(), word(), proptest::option::of(namespace()), word());
     let way_in = (any::<bool>(), proptest::collection::vec(ports(), 0..3));
-    (basics, who, targets(), path, way_in, timeouts(), udp()).prop_map(
+    (basics, who, targets(), path, way_in, timeouts(), limits(), udp()).prop_map(
         |(
             (name, protocol, listen, backlog, versions),
-            (allowed, allow_source, source),
+            (allowed, allow_source, source, (clients, denied)),
             targets,
             path,
             way_in,
             timeouts,
+            limits,
             udp,
         )| {
             let tcp = protocol == ProtocolArg::Tcp;
@@ -169,6 +178,7 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
                 headers: headers.clone(),
                 source,
                 allowed,
+                clients: ClientsSpec { allowed: clients, denied },
                 allow_source,
                 source_port,
                 targets,
@@ -182,6 +192,7 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
                 },
                 health_checks: if tcp { HealthCheckArg::Answer } else { HealthCheckArg::Refuse },
                 timeouts,
+                limits: if tcp { limits } else { valid(ONE).services[0].limits.clone() },
                 udp: match (tcp, source) {
                     (true, _) => UdpSpec::default(),
                     (false, SourceArg::Peer) => plain,
@@ -249,6 +260,30 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
             half_closed,
             tcp_user,
             keepalive,
+        },
+    )
+}
+
+fn limits() -> impl Strategy<Value = LimitsSpec> {
+    let number = || (1..usize::MAX).prop_map(|number| NonZeroUsize::new(number).unwrap());
+    let ceiling = move || proptest::option::of(proptest::option::of(number()).prop_map(Ceiling));
+    let some = || proptest::option::of(number());
+    let prefixes = (0..=32u8, 0..=128u8).prop_map(|(v4, v6)| Prefixes(ClientNetworks::new(v4, v6).unwrap()));
+    let rate = (1..=1_000_000_000u32, 1..u32::MAX).prop_map(|(per_second, burst)| {
+        Pace::new(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap())
+    });
+    let rate = proptest::option::of(rate).prop_map(Rate);
+    (some(), some(), ceiling(), ceiling(), prefixes, rate, 4096..=65551usize).prop_map(
+        |(per_listener, per_balancer, per_client, per_client_network, client_networks, rate, size)| {
+            LimitsSpec {
+                per_listener,
+                per_balancer,
+                per_client,
+                per_client_network,
+                client_networks,
+                new_sessions_per_second: rate,
+                max_header_size: size,
+            }
         },
     )
 }
