@@ -142,7 +142,13 @@ fn thousands_of_idle_sessions_keep_nobody_out_cost_little_and_go() {
     isolated(|| {
         let net = Topology::new();
         let target = Target::listen(&net.gateway, addr("127.0.0.1:0"));
-        let gateway = Gateway::before(&net, &target).with(["--quiet"]).start();
+        // All of them are one client's: the limits on those, which have tests of their own, would stop them earlier.
+        let limits =
+            ["--max-sessions-per-client", "--max-sessions-per-client-network", "--new-sessions-per-second"];
+        let gateway = Gateway::before(&net, &target)
+            .with(["--quiet"])
+            .with(limits.iter().flat_map(|limit| [*limit, "off"]))
+            .start();
         let (balancer, address) = (Balancer::of(&net), gateway.address(V4));
         let before = Memory::of(&gateway);
         let crowd: Vec<usize> = (0..crowd()).collect();
