@@ -20,6 +20,7 @@ use super::notify;
 use super::process::{Ended, Process, WorkerId};
 use super::questions::Questions;
 use super::shift::Shift;
+use super::sockets::Sockets;
 use super::source::Source;
 use super::stop::Stop;
 use super::tally::Tally;
@@ -482,6 +483,8 @@ impl<'a> Supervisor<'a> {
         let drain = self.shifts[&self.current].services.global.drain;
         self.stopping = Some(Instant::now() + drain + PATIENCE);
         self.due.clear();
+        // Workers close theirs: with these, whoever connects is refused instead of waiting for nobody.
+        self.shifts.values_mut().for_each(|shift| shift.sockets = Sockets::default());
         for action in self.crew.drain() {
             match action {
                 Action::Tell(id, order) => self.tell(id, order),

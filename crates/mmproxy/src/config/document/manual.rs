@@ -42,7 +42,7 @@ fn item(page: &mut Page, key: &Key) {
     page.item([bold(key.name), roman(" = "), roman((key.expected)())], &prose(key));
     match key.absent {
         Absent::Default(_) => {
-            page.item_goes_on(&format!("Left out: `{}`.", default(key).unwrap_or_default()))
+            page.item_goes_on(&format!("Left out: `{}`.", default(key).unwrap_or_default()));
         }
         Absent::Required { .. } => page.item_goes_on("It has to be there."),
         Absent::Means { meaning, .. } => page.item_goes_on(&format!("Left out: {meaning}.")),
