@@ -90,6 +90,7 @@ fn sessions_are_listed_with_what_the_kernel_knows_and_can_be_killed_one_or_all_o
         assert!(listed.iter().all(|row| row["peer_tcp"]["rtt_ms"].as_f64().is_some_and(|rtt| rtt > 0.0)));
         let name = listed[0]["session"].as_str().expect("a name").to_owned();
         assert_eq!(asked.json(&["sessions", "--client", "192.0.2.0/24"]).len(), 2);
+        assert_eq!(asked.json(&["sessions", "--at-most", "2"]).len(), 2);
         asked.run(&["sessions"]).expect_code(0).expect_text(&["SESSION", "198.51.100.9:3", &name]);
 
         asked.run(&["kill", &name]).expect_code(0).expect_text(&["closed"]);

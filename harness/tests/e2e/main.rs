@@ -14,6 +14,7 @@ mod denied;
 mod deny;
 mod exits;
 mod eyes;
+mod flags;
 mod ground;
 mod header;
 mod hops;

@@ -356,7 +356,7 @@ mod tests {
     fn more_sessions_than_are_shown_are_mentioned() {
         let many = vec![session("x"); SESSIONS + 1];
         let page = render(&Snapshot::default(), &many, &History::default()).into_string();
-        assert_eq!(page.matches("<td class=\"number\">7</td>").count(), SESSIONS);
+        assert_eq!(page.matches("<td class=\"number\">3.7</td>").count(), SESSIONS);
         assert!(page.contains("More live than the 100 that are shown."));
     }
 }
