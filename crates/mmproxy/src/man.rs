@@ -104,7 +104,7 @@ impl Page {
     /// A subsection for each command that help shows, and for theirs.
     fn commands(&mut self, parent: &Command) {
         for command in parent.get_subcommands().filter(|command| !command.is_hide_set()) {
-            self.subheading(command.get_bin_name().unwrap_or(command.get_name()));
+            self.subheading(command.get_bin_name().unwrap_or_else(|| command.get_name()));
             self.generated(command, Man::render_description_section);
             self.gap();
             self.generated(command, Man::render_synopsis_section);
