@@ -68,6 +68,11 @@ dashboards:
 status-page *args:
     ci/status-page.sh {{args}}
 
+# Draws docs/top.svg anew, from the screen of a real `mmproxy top`.
+top-picture:
+    cargo build --locked -p mmproxy
+    MMPROXY_PICTURE={{justfile_directory()}}/docs/top.svg cargo nextest run --locked -p harness -E 'test(top_has_a_picture)'
+
 # Runnable blocks of the documents.
 readme *files:
     ci/readme.sh {{files}}

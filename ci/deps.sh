@@ -38,9 +38,13 @@ PROGRAMS=(
     'nm binutils'               # ci/no-std.sh reads symbols
     'haproxy haproxy'           # interop: the balancer
     'sshd openssh-server'       # interop and README: the target that logs its client
-    'nginx nginx'               # interop: reads the headers that the codec writes
+    'nginx nginx'               # interop: reads the headers that the codec writes; logs its client
     'dnsmasq dnsmasq-base'      # datagrams: the DNS server that logs its client
-    '/usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream' # the bench: nginx as a gateway
+    '/usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream' # interop: nginx as a balancer; the bench: as a gateway
+    'curl curl'                 # interop: a client that announces itself
+    'redis-server redis-server' # interop: the target that lists its clients
+    '/usr/share/doc/postgresql postgresql' # interop: the target that lets clients in by their network
+    'aiosmtpd python3-aiosmtpd' # interop: the mail server that notes its client
     'fail2ban-server fail2ban'  # interop: who reads sshd's log and bans at the gateway
     'ssh openssh-client'        # interop and README: host keys, a real client
     'ip iproute2'               # ci/left-behind.sh looks with other eyes than ours
@@ -53,7 +57,7 @@ PROGRAMS=(
     'promtool prometheus'       # ci/dashboards.sh, ci/status-page.sh; its service is not started
     'chromium chromium'         # ci/status-page.sh: the page as a browser shows it
     'python3 python3'           # the same: a target, and a look at pixels
-    'openssl openssl'           # the same: the hash of the style sheet
+    'openssl openssl'           # the same: the hash of the style sheet; interop: certificates
     'runuser util-linux'        # the demo as an ordinary user
     'setpriv util-linux'        # tests without a capability
     '/usr/lib/python3/dist-packages/jsonschema python3-jsonschema' # the schema of configuration files
@@ -133,6 +137,8 @@ if [ "${#packages[@]}" -gt 0 ]; then
                 haproxy) keep_disabled_at_boot haproxy.service ;;
                 fail2ban) keep_disabled_at_boot fail2ban.service ;;
                 nginx) keep_disabled_at_boot nginx.service ;;
+                postgresql) keep_disabled_at_boot postgresql.service ;;
+                redis-server) keep_disabled_at_boot redis-server.service ;;
                 prometheus) keep_disabled_at_boot prometheus.service ;;
                 openssh-server) keep_disabled_at_boot ssh.service ssh.socket ;;
             esac

@@ -84,7 +84,7 @@ impl Connection {
     }
 
     /// Sends `bytes` to an other side that may have ended the connection already.
-    pub(crate) fn offer(&self, bytes: &[u8]) {
+    pub fn offer(&self, bytes: &[u8]) {
         // How it ended is for `expect_closed` and its like to look at.
         (&self.stream).write_all(bytes).ok();
     }
@@ -174,8 +174,8 @@ impl Connection {
         let mut piece = [0; 4096];
         loop {
             match (&self.stream).read(&mut piece) {
-                Ok(0) => return self.finish(),
-                Ok(length) => self.send(&piece[..length]),
+                Ok(0) => return drop(self.stream.shutdown(Shutdown::Write)),
+                Ok(length) => self.offer(&piece[..length]),
                 // A peer that is silent for long, or one that is gone: its own test says whether it should be.
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(_) => return,

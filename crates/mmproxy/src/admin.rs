@@ -20,6 +20,7 @@ use std::pin::Pin;
 
 pub(crate) use self::rows::SessionRow;
 pub(crate) use self::server::serve;
+use crate::control::NamedSession;
 use crate::metrics::Snapshot;
 
 /// Where the answers come from: this process, and whatever it knows of others.
@@ -27,6 +28,6 @@ pub(crate) trait AdminState: Send + Sync + 'static {
     /// Counters of now.
     fn snapshot(&self) -> Snapshot;
 
-    /// Sessions that live, about `at_most` so many.
-    fn sessions(&self, at_most: usize) -> Pin<Box<dyn Future<Output = Vec<SessionRow>> + Send + '_>>;
+    /// Sessions that live, of all workers, about `at_most` so many.
+    fn sessions(&self, at_most: usize) -> Pin<Box<dyn Future<Output = Vec<NamedSession>> + Send + '_>>;
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::line::{Ear, Mouth, halves};
 use crate::admin::SessionRow;
 use crate::cli::ProtocolArg;
+use crate::control::NamedSession;
 use crate::jail::{Confined, Confinement};
 use crate::metrics::Snapshot;
 use crate::spec::{Marks, Spec};
@@ -36,6 +37,8 @@ pub(crate) enum Order {
     Host(Addresses),
     /// What everybody else has counted, for whoever asks by the admin address.
     Others(Box<Snapshot>),
+    /// Who is served by all workers: the answer to [`Report::WhoIsServed`] of this number.
+    Served(u64, Vec<NamedSession>),
     /// Follow the deny list.
     Deny(Vec<DenyChange>),
     /// Answer this, to show that your threads go on.
@@ -99,6 +102,8 @@ pub(crate) enum Report {
     Counted(Box<Snapshot>),
     /// The answer to the question of this number.
     Answer(u64, Answer),
+    /// Somebody looks at the status page: which sessions do all workers have, at most so many? The question's number comes first.
+    WhoIsServed(u64, usize),
 }
 
 /// A worker's part of the whole.

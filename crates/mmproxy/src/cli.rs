@@ -18,7 +18,7 @@ mod values;
 
 pub(crate) use admin::{EyesArgs, HealthCheckArg, LogFormat};
 pub(crate) use config::{ConfigCommand, RunFileArgs};
-pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
+pub(crate) use control::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TopArgs, TraceArgs};
 pub(crate) use deny::{DenyAddArgs, DenyCommand, DenyListArgs, DenyRemoveArgs, Term};
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use limits::{Ceiling, ClientArgs, LimitArgs, Prefixes, Rate};
@@ -38,7 +38,7 @@ pub(crate) use values::{
 /// Listens for connections that begin with a PROXY protocol header (v1 or v2), connects to the target from the
 /// client's own address, and relays the bytes. Without a command it runs the gateway.
 #[derive(Debug, Parser)]
-#[command(name = "mmproxy", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(name = "mmproxy", version, long_version = LONG_VERSION, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = EXAMPLES, after_long_help = EXIT_STATUS)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Kill(KillArgs),
     /// Show each step of some clients' sessions as it happens
     Trace(TraceArgs),
+    /// Watch a running mmproxy: rates, sessions, refusals
+    Top(TopArgs),
     /// Look at, and change, which clients a running mmproxy denies
     #[command(subcommand)]
     Deny(DenyCommand),
@@ -93,6 +95,19 @@ pub(crate) enum Command {
     #[command(hide = true)]
     JailProbe(Box<JailProbeArgs>),
 }
+
+/// `-V` says the version alone.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit ",
+    env!("MMPROXY_COMMIT"),
+    "\ntarget ",
+    env!("MMPROXY_TARGET"),
+    ", ",
+    env!("MMPROXY_PROFILE"),
+    "\nfeatures: ",
+    env!("MMPROXY_FEATURES"),
+);
 
 const EXAMPLES: &str = "\
 Examples:

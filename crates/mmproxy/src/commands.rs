@@ -11,3 +11,4 @@ pub(crate) mod jail_probe;
 pub(crate) mod manual;
 pub(crate) mod probe;
 pub(crate) mod routing;
+pub(crate) mod top;

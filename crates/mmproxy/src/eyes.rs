@@ -13,9 +13,11 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::{AdminState, SessionRow};
+use crate::control::NamedSession;
 use crate::metrics::{Process, Served, Snapshot};
 use crate::trace::Step;
 use crate::watch::Watch;
+use crate::worker::Curious;
 
 /// The services of this process, the process itself, and what others have counted.
 pub(crate) struct Eyes {
@@ -24,6 +26,7 @@ pub(crate) struct Eyes {
     process: Process,
     threads: usize,
     others: Mutex<Snapshot>,
+    curious: Curious,
 }
 
 /// Whether everything of the return path was there when somebody looked last.
@@ -32,8 +35,14 @@ pub(crate) struct ReturnPathState(AtomicU8);
 
 impl Eyes {
     /// Of the process that metrics call `name`.
-    pub(crate) fn new(services: Vec<Watch>, name: String, threads: usize, process: Process) -> Self {
-        Self { services, name, process, threads, others: Mutex::default() }
+    pub(crate) fn new(
+        services: Vec<Watch>,
+        name: String,
+        threads: usize,
+        process: Process,
+        curious: Curious,
+    ) -> Self {
+        Self { services, name, process, threads, others: Mutex::default(), curious }
     }
 
     /// What this process has counted.
@@ -118,8 +127,8 @@ impl AdminState for Eyes {
         sum
     }
 
-    fn sessions(&self, at_most: usize) -> Pin<Box<dyn Future<Output = Vec<SessionRow>> + Send + '_>> {
-        Box::pin(self.sessions_of(None, at_most))
+    fn sessions(&self, at_most: usize) -> Pin<Box<dyn Future<Output = Vec<NamedSession>> + Send + '_>> {
+        Box::pin(self.curious.sessions(at_most))
     }
 }
 
@@ -136,22 +145,28 @@ impl ReturnPathState {
         self.0.store(if intact { INTACT } else { BROKEN }, Ordering::Relaxed);
     }
 
-    /// Looks after `plans` for ever.
+    /// Looks after `plans` for ever, in the network namespace of the calling thread.
     pub(crate) async fn watch(self: Arc<Self>, plans: Vec<Plan>) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let mut intact = true;
-            for plan in &plans {
-                // What cannot be seen is not known to be there.
-                intact &= observe(plan)
-                    .await
-                    .is_ok_and(|steps| steps.iter().all(|step| matches!(step.state, State::Present(_))));
-            }
+            let intact = is_intact(&plans).await;
             self.note(intact);
         }
     }
+}
+
+/// Whether everything of `plans` is there, in the network namespace of the calling thread.
+pub(crate) async fn is_intact(plans: &[Plan]) -> bool {
+    for plan in plans {
+        // What cannot be seen is not known to be there.
+        let Ok(steps) = observe(plan).await else { return false };
+        if !steps.iter().all(|step| matches!(step.state, State::Present(_))) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Looks after `targets` for ever, for the metrics and for the answers to health checks.
@@ -163,7 +178,7 @@ pub(crate) async fn watch_targets(watch: Watch, targets: Targets, dial: DialOpti
 
 /// How often targets and the return path are looked at: soon enough for whoever is to act on it, rarely enough not to
 /// be seen in a target's accounts.
-const LOOK: Duration = Duration::from_secs(5);
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
 
 const INTACT: u8 = 1;
 const BROKEN: u8 = 2;

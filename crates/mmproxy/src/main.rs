@@ -33,6 +33,7 @@ mod spec;
 mod table;
 mod target_netns;
 mod trace;
+mod units;
 mod watch;
 mod way_in;
 mod worker;
@@ -78,6 +79,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Sessions(args)) => commands::control::sessions(&args),
         Some(Command::Kill(args)) => commands::control::kill(&args),
         Some(Command::Trace(args)) => commands::control::trace(&args),
+        Some(Command::Top(args)) => commands::top::run(args),
         Some(Command::Deny(command)) => commands::deny::run(&command),
         Some(Command::Reload(args)) => commands::control::reload(&args),
         Some(Command::Run(args)) => keeper::of_file(args),

@@ -1,6 +1,7 @@
 //! A worker: the process that serves. It is started by the keeper, which speaks to it over standard input.
 
 mod answer;
+mod ask;
 mod serve;
 mod sockets;
 mod threads;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 
 use self::answer::Answers;
+use self::ask::curiosity;
 use self::serve::Serving;
 use self::sockets::Sockets;
 use crate::channel::{Addresses, Assignment, Ear, Mouth, Order, Question, Report, halves};
@@ -29,6 +31,7 @@ use crate::metrics::Process;
 use crate::runtime;
 use crate::spec::Budget;
 
+pub(crate) use self::ask::Curious;
 pub(crate) use self::threads::available_cores;
 
 /// `mmproxy worker`: serves until its keeper tells it to stop, or is gone.
@@ -60,12 +63,13 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
     // Opens what it reads later: this comes before a worker locks itself in.
     let process = Process::new();
     let surroundings = Surroundings::of(&assignment);
+    let (curious, mut curiosity) = curiosity();
     let budget = Budget::within(&assignment.spec, descriptors::limit());
     let prepared = Sockets::inherited(&assignment, budget).and_then(|sockets| {
         // Before threads are started, so that it is all of them.
         let confined = confine(&assignment.confinement)?;
         end_with_keeper()?;
-        Ok((confined, Serving::prepare(&assignment, sockets, budget, &surroundings, process)?))
+        Ok((confined, Serving::prepare(&assignment, sockets, budget, &surroundings, (process, curious))?))
     });
     let (confined, mut serving) = match prepared {
         Ok(prepared) => prepared,
@@ -97,6 +101,10 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
                 mouth.say(&Report::Answer(number, answer)).await.ok();
                 continue;
             }
+            (number, at_most) = curiosity.next() => {
+                mouth.say(&Report::WhoIsServed(number, at_most)).await.ok();
+                continue;
+            }
             _ = looks.tick(), if counts => {
                 mouth.say(&Report::Counted(Box::new(serving.counted()))).await.ok();
                 continue;
@@ -106,6 +114,8 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
             Some(Order::Serve) => serving.serve(),
             Some(Order::HandOver) => {
                 serving.hand_over().await;
+                // Before another one answers to whoever asks by the admin address: no counter falls.
+                mouth.say(&Report::Counted(Box::new(serving.counted()))).await.ok();
                 mouth.say(&Report::HandedOver).await.ok();
             }
             Some(Order::Drain) => serving.drain(),
@@ -113,6 +123,7 @@ async fn work(mut mouth: Mouth<Report>, mut ear: Ear<Order>) -> Result<Exit, Fai
             Some(Order::NamespaceGone) => surroundings.leave(),
             Some(Order::Host(addresses)) => surroundings.tell(addresses),
             Some(Order::Others(others)) => serving.note_others(*others),
+            Some(Order::Served(number, sessions)) => curiosity.answered(number, sessions),
             // Whoever wants to know which sessions end asks.
             Some(Order::Deny(changes)) => drop(eyes.deny(&changes)),
             Some(Order::Ping) => {

@@ -1,5 +1,7 @@
 //! The commands that do not run a gateway: check, probe, decode, encode.
 
+use std::fs;
+
 use harness::{
     Family, Finished, Gateway, Namespace, Program, State, Target, Topology, V2, Version, addr, isolated,
     mmproxy, run, shell,
@@ -97,6 +99,56 @@ fn check_is_69_where_the_target_is_down() {
             "Connection refused",
         ];
         finished.expect_text(&parts);
+    });
+}
+
+#[test]
+fn check_says_what_workers_can_be_confined_with_on_this_kernel() {
+    isolated(|| {
+        let net = Topology::new();
+        let _target = Target::listen(&net.gateway, addr("127.0.0.1:22"));
+        mmproxy_in(&net.gateway, "setup", b"").expect_code(0);
+        let check = "check -4 127.0.0.1:22";
+        // What the kernel says of itself.
+        let actions = fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
+        let line =
+            if actions.contains("kill_process") { "[+] OK. Sandbox: " } else { "[!] WARNING: Sandbox: " };
+        mmproxy_in(&net.gateway, check, b"").expect_code(0).expect_text(&[line, "seccomp", "Landlock"]);
+        let told = mmproxy_in(&net.gateway, &format!("{check} --json"), b"").expect_code(0).stdout;
+        let told: Value = serde_json::from_str(&told).expect("one object");
+        let facts: Vec<_> =
+            told["sandbox"].as_array().expect("a list").iter().map(|part| &part["fact"]).collect();
+        let seccomp = if actions.contains("kill_process") { "seccomp_available" } else { "seccomp_missing" };
+        assert_eq!(facts[0], seccomp);
+        // A worker that is started says the same.
+        let target = Target::listen(&net.gateway, addr("127.0.0.1:23"));
+        let gateway = Gateway::before(&net, &target).start();
+        let confined = gateway.expect_log(&["workers are confined"]);
+        assert_eq!(facts[1] == "landlock_missing", confined.contains("Landlock off"), "{told} {confined}");
+        gateway.stop();
+        mmproxy_in(&net.gateway, "teardown", b"").expect_code(0);
+    });
+}
+
+#[test]
+fn version_is_the_version_and_the_long_form_says_what_it_was_built_from() {
+    isolated(|| {
+        let net = Topology::new();
+        let short = mmproxy_in(&net.gateway, "-V", b"").expect_code(0).stdout;
+        assert_eq!(short, concat!("mmproxy ", env!("CARGO_PKG_VERSION"), "\n"));
+        let long = mmproxy_in(&net.gateway, "--version", b"").expect_code(0).stdout;
+        let lines: Vec<&str> = long.lines().collect();
+        assert_eq!(lines[0], short.trim_end());
+        let commit = lines[1].strip_prefix("commit ").expect("the commit");
+        let hexadecimal = commit.len() >= 7 && commit.bytes().all(|digit| digit.is_ascii_hexdigit());
+        assert!(
+            hexadecimal
+                || commit == "unknown: not built from git"
+                || std::env::var_os("MMPROXY_BIN").is_some(),
+            "{long}"
+        );
+        assert!(lines[2].starts_with("target ") && lines[2].contains("linux"), "{long}");
+        assert!(lines[3].starts_with("features: "), "{long}");
     });
 }
 

@@ -13,6 +13,8 @@ use harness::{
     run,
 };
 
+use nix::sys::signal::Signal;
+
 use crate::support::{Scene, client, frontend, header, talk};
 use Family::V4;
 
@@ -137,6 +139,68 @@ fn ready_means_that_the_target_answers_and_the_return_path_is_there() {
             (answer.starts_with("HTTP/1.0 503 ") && answer.contains("not so: target 127.0.0.1")).then_some(())
         });
         drop((gateway, balancer));
+    });
+}
+
+#[test]
+fn the_admin_address_answers_across_a_reload_no_counter_falls_and_the_page_lists_sessions_of_all_workers() {
+    isolated(|| {
+        let scene = watched();
+        let downstream = scene.open(&header(Version::V2, V4));
+        let there = upstream(&scene);
+        downstream.send(b"question");
+        there.expect(b"question");
+        let mut last = samples(&scene.net.gateway);
+        let first = scene.gateway.worker();
+        for reloads in 1..=2 {
+            scene.open(b"no header at all, but long enough to be sure\r\n").expect_closed();
+            scene.gateway.program().signal(Signal::SIGHUP);
+            eventually("the reload to be counted", || {
+                // Each of these is answered: the address is listened on all the time.
+                let now = samples(&scene.net.gateway);
+                for (name, value) in &now {
+                    let counts =
+                        name.contains("_total") || name.contains("_count") || name.contains("_bucket");
+                    let before = last.get(name).copied().unwrap_or_default();
+                    assert!(!counts || *value >= before, "{name} fell from {before} to {value}");
+                }
+                let fallen: Vec<_> = last.keys().filter(|name| !now.contains_key(*name)).collect();
+                let lost: Vec<_> = fallen.iter().filter(|name| name.contains("_total")).collect();
+                assert!(lost.is_empty(), "{lost:?} are missing");
+                last = now;
+                (sum(&last, "mmproxy_reloads_total", "applied") == f64::from(reloads)).then_some(())
+            });
+        }
+        assert_eq!(sum(&last, "mmproxy_sessions_refused_total", ""), 2.0);
+        assert_ne!(scene.gateway.worker(), first);
+        // The session is the first worker's, the page another one's.
+        let page = get(&scene.net.gateway, "/");
+        assert!(page.contains(&client(V4).to_string()), "{page}");
+        assert_eq!(sum(&last, "mmproxy_sessions_active", ""), 1.0);
+        talk(&downstream, &there);
+        scene.gateway.stop().expect_code(0);
+    });
+}
+
+#[test]
+fn the_return_path_in_another_network_namespace_is_watched_too() {
+    isolated(|| {
+        let net = Topology::new();
+        let elsewhere = Namespace::new("web");
+        elsewhere.publish();
+        let target = Target::listen(&elsewhere, addr("127.0.0.1:8080"));
+        let gateway =
+            Gateway::before(&net, &target).with(["--target-netns", "web", "--admin", ADMIN]).start();
+        let intact = |wanted: f64| {
+            let name = "mmproxy_return_path_intact{place=\"web\"}";
+            eventually(name, || (samples(&net.gateway).get(name) == Some(&wanted)).then_some(()));
+        };
+        intact(1.0);
+        run(&elsewhere, Command::new("ip").args(["route", "flush", "table", "100"]), b"").expect_code(0);
+        intact(0.0);
+        let answer = get(&net.gateway, "/readyz");
+        assert!(answer.contains("not so: the return path is intact (web)"), "{answer}");
+        gateway.stop().expect_code(0);
     });
 }
 

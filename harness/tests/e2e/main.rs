@@ -3,6 +3,7 @@
 //! Every test has its namespaces for itself and needs root or user namespaces; see `harness::isolated`.
 
 mod allowlist;
+mod coexistence;
 mod collisions;
 mod commands;
 mod config;
@@ -17,6 +18,7 @@ mod ground;
 mod header;
 mod hops;
 mod host;
+mod hostile;
 mod jail;
 mod lifecycle;
 mod lifetimes;
@@ -38,6 +40,7 @@ mod silence;
 mod source;
 mod stop;
 mod support;
+mod top;
 mod tproxy;
 mod udp;
 mod weather;

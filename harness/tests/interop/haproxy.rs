@@ -18,8 +18,15 @@ impl HaProxy {
     /// Starts HAProxy with one server, given as the words of its `server` line behind the name.
     #[track_caller]
     pub(crate) fn start(net: &Topology, server: &str) -> Self {
+        Self::listening(net, "", server)
+    }
+
+    /// The same with words at the end of its `bind` lines.
+    #[track_caller]
+    pub(crate) fn listening(net: &Topology, how: &str, server: &str) -> Self {
         let config = scratch().join("haproxy.cfg");
-        let binds: String = Family::BOTH.map(|family| format!("    bind {}\n", frontend(family))).concat();
+        let binds: String =
+            Family::BOTH.map(|family| format!("    bind {} {how}\n", frontend(family))).concat();
         let text = format!(
             "global\n    log stdout format raw local0\n\
              defaults\n    mode tcp\n    log global\n    option tcplog\n    unique-id-format %{{+X}}o%ci:%cp\n    \
@@ -32,6 +39,11 @@ impl HaProxy {
         let program = Program::start(&net.balancer, &mut command);
         program.expect_listener(&net.balancer, PORT);
         Self { program }
+    }
+
+    /// Its process: it prints a line for each connection, when it is over.
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
     }
 
     /// What HAProxy has printed, for the message of a test that fails.

@@ -7,7 +7,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::chart;
 use super::history::{History, KEPT, Rates};
-use super::rows::{SessionRow, TcpRow};
+use super::rows::TcpRow;
+use crate::control::NamedSession;
 use crate::metrics::{ServiceSnapshot, Snapshot};
 
 /// Sessions that are shown.
@@ -24,7 +25,7 @@ pub(super) const POLICY: &str = concat!(
 const STYLE: &str = include_str!("page.css");
 
 /// The page as it is now.
-pub(super) fn render(snapshot: &Snapshot, sessions: &[SessionRow], history: &History) -> Markup {
+pub(super) fn render(snapshot: &Snapshot, sessions: &[NamedSession], history: &History) -> Markup {
     let checks = snapshot.checks();
     let ready = checks.iter().all(|check| check.holds);
     html! {
@@ -168,7 +169,7 @@ fn times(service: &ServiceSnapshot) -> Markup {
     }
 }
 
-fn live(sessions: &[SessionRow]) -> Markup {
+fn live(sessions: &[NamedSession]) -> Markup {
     let rtt = |tcp: Option<&TcpRow>| tcp.map_or(String::new(), |tcp| format!("{:.1}", tcp.rtt_ms));
     html! {
         section {
@@ -180,16 +181,16 @@ fn live(sessions: &[SessionRow]) -> Markup {
                     table id="sessions" {
                         thead {
                             tr {
-                                th class="number" { "id" } th { "service" } th { "client" } th { "target" } th { "balancer" }
+                                th class="number" { "session" } th { "service" } th { "client" } th { "target" } th { "balancer" }
                                 th { "state" } th class="number" { "age" } th class="number" { "up" }
                                 th class="number" { "down" }
                                 th class="number" { "rtt ms" } th class="number" { "sent again" }
                             }
                         }
                         tbody {
-                            @for session in sessions.iter().take(SESSIONS) {
+                            @for NamedSession { session: name, row: session } in sessions.iter().take(SESSIONS) {
                                 tr {
-                                    td class="number" { (session.id) }
+                                    td class="number" { (name) }
                                     td { (session.service) }
                                     td { (session.client.as_deref().unwrap_or("–")) }
                                     td { (session.target.as_deref().unwrap_or("–")) }
@@ -294,10 +295,12 @@ fn duration(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::SessionRow;
+    use crate::control::SessionName;
     use proptest::prelude::*;
 
-    fn session(text: &str) -> SessionRow {
-        SessionRow {
+    fn session(text: &str) -> NamedSession {
+        let row = SessionRow {
             service: text.to_owned(),
             id: 7,
             peer: text.to_owned(),
@@ -310,7 +313,8 @@ mod tests {
             bytes_down: 12_345_678,
             peer_tcp: None,
             target_tcp: None,
-        }
+        };
+        NamedSession { session: SessionName { worker: 3, id: 7 }, row }
     }
 
     fn page(text: &str) -> String {

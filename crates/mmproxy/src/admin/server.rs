@@ -134,7 +134,7 @@ impl Desk {
     }
 
     async fn page(&self) -> Response<Full<Bytes>> {
-        // One of a session that is stuck must not keep the page from those who want to know why.
+        // A keeper that is stuck must not keep the page from those who want to know why.
         let sessions = timeout(PATIENCE, self.state.sessions(page::SESSIONS + 1)).await.unwrap_or_default();
         let snapshot = self.state.snapshot();
         let html = {
@@ -180,8 +180,8 @@ const HEADERS: Duration = Duration::from_secs(5);
 /// How long a connection may last.
 const LIFETIME: Duration = Duration::from_secs(15);
 
-/// How long the page waits for sessions to tell of themselves.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the page waits for sessions: longer than the keeper waits for a worker that is stuck.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// After an accept that failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -192,7 +192,7 @@ const REQUEST: usize = 8192;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::SessionRow;
+    use crate::control::NamedSession;
     use crate::metrics::{ServiceSnapshot, Snapshot};
     use std::collections::BTreeMap;
     use std::io::{Read, Write};
@@ -212,7 +212,7 @@ mod tests {
             Snapshot { services: BTreeMap::from([("ssh".to_owned(), service)]), ..Snapshot::default() }
         }
 
-        fn sessions(&self, _at_most: usize) -> Pin<Box<dyn Future<Output = Vec<SessionRow>> + Send + '_>> {
+        fn sessions(&self, _at_most: usize) -> Pin<Box<dyn Future<Output = Vec<NamedSession>> + Send + '_>> {
             Box::pin(async { Vec::new() })
         }
     }

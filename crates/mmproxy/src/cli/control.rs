@@ -1,11 +1,13 @@
 //! The command lines of what is asked of a running mmproxy.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
 use mmproxy_forwarder::parse_network;
 
+use super::values::duration;
 use crate::control::SessionName;
 
 /// Which running mmproxy is meant.
@@ -76,9 +78,36 @@ pub(crate) struct TraceArgs {
     pub(crate) json: bool,
 }
 
+/// `mmproxy top`.
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    /// How often to look, at least 100ms
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub(crate) interval: Duration,
+
+    /// Only sessions whose client, as announced, is in this network
+    #[arg(long, value_name = "CIDR", value_parser = parse_network)]
+    pub(crate) client: Option<IpNet>,
+
+    /// Sort among no more sessions than this; each is looked at each time
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) at_most: usize,
+}
+
 /// `mmproxy reload`.
 #[derive(Args, Debug)]
 pub(crate) struct ReloadArgs {
     #[command(flatten)]
     pub(crate) control: ControlArgs,
 }
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < SHORTEST_INTERVAL { Err("at least 100ms".to_owned()) } else { Ok(interval) }
+}
+
+/// Each look has every worker count, and look at its sessions.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);

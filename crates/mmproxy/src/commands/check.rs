@@ -1,5 +1,7 @@
 //! `mmproxy check`: would a spoofed connection work, and what is missing if not?
 
+mod sandbox;
+
 use std::fmt;
 
 use mmproxy_forwarder::{DialOptions, TargetAddr, Targets};
@@ -11,6 +13,7 @@ use crate::cli::CheckArgs;
 use crate::commands::routing::ways_in;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::jail::Available;
 use crate::privileges;
 use crate::resolve;
 use crate::return_path::{self, ReturnPath, Served, failure};
@@ -23,6 +26,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     if !args.no_connect {
         privileges::require_spoofing()?;
     }
+    let sandbox = sandbox::parts(Available::here());
     let ways_in = ways_in(&args.about.listener, args.about.path)?;
     let way_in = runtime::block_on(observe_all(&ways_in))??;
     args.about.netns.enter()?;
@@ -40,6 +44,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         look(&path, &targets, (!args.no_connect).then_some(&dial)).await
     })??;
     seen.way_in = way_in;
+    seen.sandbox = sandbox.to_vec();
 
     seen.print(&mut console);
     let exit = seen.exit();
@@ -63,6 +68,8 @@ struct Seen {
     targets: Vec<Finding>,
     /// Where each spoofed connection died, or that it did not. Empty without connections.
     verdicts: Vec<check::Finding>,
+    /// What workers could be confined with here.
+    sandbox: Vec<sandbox::Part>,
 }
 
 async fn observe_all(plans: &[Plan]) -> Result<Vec<Observed>, Failure> {
@@ -134,6 +141,7 @@ impl Seen {
         self.targets.iter().for_each(|finding| console.always(finding));
         let died = self.verdicts.iter().filter(|verdict| verdict.level == Level::Failed);
         died.for_each(|verdict| console.always(Line(verdict)));
+        self.sandbox.iter().for_each(|part| console.always(part));
     }
 
     /// Connections decide where they were made: an object of the plan may be missing because the operator brings
@@ -190,6 +198,7 @@ struct Report<'a> {
     return_path: Vec<Object>,
     targets: &'a [Finding],
     findings: Vec<Described<'a>>,
+    sandbox: Vec<sandbox::Described>,
 }
 
 /// One object of the return path.
@@ -222,6 +231,7 @@ impl<'a> Report<'a> {
             return_path: seen.objects.iter().map(Object::new).collect(),
             targets: &seen.targets,
             findings: seen.findings.iter().chain(&seen.verdicts).map(Described::new).collect(),
+            sandbox: seen.sandbox.iter().map(|part| part.described()).collect(),
         }
     }
 }

@@ -2,8 +2,6 @@
 
 mod status;
 
-pub(super) use self::status::time;
-
 use std::io::Write;
 
 use crate::cli::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
@@ -11,6 +9,7 @@ use crate::control::{Client, Meant, NamedSession, Reply, Request};
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::table::Table;
+use crate::units::{size, time};
 
 /// Shows how it is.
 pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
@@ -105,8 +104,8 @@ fn listed(sessions: &[NamedSession]) -> Table {
             row.target.clone().unwrap_or_else(nothing),
             row.state.clone(),
             time(row.age_ms / 1000),
-            status::size(row.bytes_up),
-            status::size(row.bytes_down),
+            size(row.bytes_up),
+            size(row.bytes_down),
             tcp.map_or_else(nothing, |tcp| format!("{:.1} ms", tcp.rtt_ms)),
             tcp.map_or_else(nothing, |tcp| tcp.retransmits.to_string()),
         ]);
@@ -127,6 +126,7 @@ pub(super) fn print(text: &str) {
     writeln!(std::io::stdout(), "{text}").ok();
 }
 
+/// An answer that does not fit what was asked.
 pub(super) fn unexpected() -> Failure {
     Failure::new(Exit::Software, "the answer is to another question")
         .hint("the running mmproxy may be of another version: restart it")

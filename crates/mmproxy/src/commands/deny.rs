@@ -5,8 +5,9 @@ use crate::control::{Client, DeniedRow, DenyReply, DenyRequest, Reply, Request};
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::table::Table;
+use crate::units::time;
 
-use super::control::{json, print, time, unexpected};
+use super::control::{json, print, unexpected};
 
 /// Asks, and shows what came of it.
 pub(crate) fn run(command: &DenyCommand) -> Result<Exit, Failure> {

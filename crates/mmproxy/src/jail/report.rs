@@ -89,6 +89,16 @@ impl Available {
     pub(crate) fn here() -> Self {
         Self { seccomp: seccomp::available(), landlock: landlock::available() }
     }
+
+    /// Whether a worker can be kept from other ports than the targets'.
+    pub(crate) const fn keeps_ports(self) -> bool {
+        self.landlock >= landlock::PORTS
+    }
+
+    /// Whether it can be kept from signals and abstract Unix sockets.
+    pub(crate) const fn keeps_scopes(self) -> bool {
+        self.landlock >= landlock::SCOPES
+    }
 }
 
 /// One line for each.
@@ -100,10 +110,10 @@ impl fmt::Display for Available {
             0 => f.write_str("Landlock: not available"),
             version => {
                 write!(f, "Landlock: version {version}, keeps workers from files")?;
-                if version >= landlock::PORTS {
+                if self.keeps_ports() {
                     f.write_str(", from other ports than the targets'")?;
                 }
-                if version >= landlock::SCOPES {
+                if self.keeps_scopes() {
                     f.write_str(", from signals and abstract Unix sockets")?;
                 }
                 Ok(())

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mmproxy_forwarder::{Namespace, NamespaceGone, Targets};
-use mmproxy_routing::Lease;
+use mmproxy_routing::{Lease, Plan};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::event::{Event, Events, Generation};
@@ -16,6 +16,7 @@ use super::ground::{Hold, return_paths};
 use super::service::{Group, Service};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::eyes::{LOOK, ReturnPathState, is_intact};
 use crate::return_path;
 use crate::selfcheck::{self, Finding};
 use crate::target_netns::{Found, Locator, NamespaceName, not_entered};
@@ -24,7 +25,10 @@ use crate::target_netns::{Found, Locator, NamespaceName, not_entered};
 ///
 /// A task looks whether its name still leads to the same one, and tells when it does not.
 pub(crate) struct Elsewhere {
+    name: NamespaceName,
     present: Arc<Mutex<Option<Namespace>>>,
+    /// How the return path there is; `None` where there is none, or nobody asks.
+    return_path: Option<Arc<ReturnPathState>>,
     stop: watch::Sender<bool>,
     follower: JoinHandle<()>,
 }
@@ -37,9 +41,11 @@ impl Elsewhere {
         console: &mut Console,
     ) -> Result<Self, Failure> {
         let name = group.netns.clone().expect("a group that is elsewhere has the name of where");
-        let locator = Arc::new(Locator::new(name));
+        let locator = Arc::new(Locator::new(name.clone()));
         let inside = Inside::enter(&locator, &group.services, console).await?;
         let present = Arc::new(Mutex::new(Some(inside.namespace.clone())));
+        let watched = hold.watched && !inside.leases.is_empty();
+        let return_path = watched.then(|| Arc::new(ReturnPathState::default()));
         let (stop, stopped) = watch::channel(false);
         let follower = Follower {
             locator,
@@ -52,13 +58,20 @@ impl Elsewhere {
             retired: JoinSet::new(),
             stopped,
             complaint: String::new(),
+            return_path: return_path.clone(),
+            looked: None,
         };
-        Ok(Self { present, stop, follower: tokio::spawn(follower.follow()) })
+        Ok(Self { name, present, return_path, stop, follower: tokio::spawn(follower.follow()) })
     }
 
     /// The namespace, unless it is gone for now.
     pub(crate) fn present(&self) -> Option<Namespace> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The namespace's name, and how the return path there is, if anybody asks.
+    pub(crate) fn return_path(&self) -> Option<(String, Arc<ReturnPathState>)> {
+        Some((self.name.to_string(), Arc::clone(self.return_path.as_ref()?)))
     }
 
     /// The self-check, done inside: the kernel is asked there what it would do.
@@ -138,6 +151,10 @@ struct Follower {
     stopped: watch::Receiver<bool>,
     /// The last failure that was told, so that it is told once.
     complaint: String,
+    /// How the return path is, for others to see.
+    return_path: Option<Arc<ReturnPathState>>,
+    /// When somebody looked last.
+    looked: Option<Instant>,
 }
 
 impl Follower {
@@ -145,6 +162,7 @@ impl Follower {
         let mut pause = SHORTEST_PAUSE;
         while !self.stops_within(pause).await {
             if self.present.as_ref().is_some_and(|inside| inside.found.is_current()) {
+                self.look().await;
                 continue;
             }
             self.retire();
@@ -158,6 +176,18 @@ impl Follower {
         while self.retired.join_next().await.is_some() {}
     }
 
+    /// Looks whether the return path is still there, now and then.
+    async fn look(&mut self) {
+        let (Some(state), Some(inside)) = (&self.return_path, &self.present) else { return };
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return;
+        }
+        let plans: Vec<Plan> = inside.leases.iter().map(|lease| lease.plan().clone()).collect();
+        let intact = inside.namespace.run(async move || is_intact(&plans).await).await;
+        state.note(intact.is_ok_and(|intact| intact));
+        self.looked = Some(Instant::now());
+    }
+
     /// Waits for `pause`, or until told to stop.
     async fn stops_within(&mut self, pause: Duration) -> bool {
         // The sender being gone means the same as its word.
@@ -167,6 +197,10 @@ impl Follower {
     /// Takes the namespace away from new sessions. Those in it need its return path until they end: it goes later.
     fn retire(&mut self) {
         let Some(inside) = self.present.take() else { return };
+        if let Some(state) = &self.return_path {
+            state.note(false);
+        }
+        self.looked = None;
         self.show(None);
         self.events.tell(Event::Left(self.generation, self.name().clone()));
         warn!(

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::control::Asker;
 use super::process::{Ended, WorkerId};
 use crate::channel::Report;
-use crate::control::Request;
+use crate::control::{NamedSession, Request};
 use crate::target_netns::NamespaceName;
 
 /// Something that happened while services are served.
@@ -22,6 +22,8 @@ pub(crate) enum Event {
     Entered(Generation, NamespaceName, Namespace),
     /// It is gone.
     Left(Generation, NamespaceName),
+    /// What a worker wanted to know, by the question's number.
+    Gathered(WorkerId, u64, Vec<NamedSession>),
     /// Somebody asks by the control socket.
     Asked(Request, Asker),
 }

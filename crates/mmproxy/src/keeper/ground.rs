@@ -13,6 +13,7 @@ use super::sockets::Sockets;
 use crate::cli::Routing;
 use crate::console::Console;
 use crate::exit::Failure;
+use crate::eyes::ReturnPathState;
 use crate::return_path;
 use crate::selfcheck::{self, Finding};
 
@@ -29,6 +30,8 @@ pub(crate) struct Hold<'a> {
     pub(crate) drain: Duration,
     /// Hears when that happens.
     pub(crate) events: &'a Events,
+    /// Whether anybody can ask how the return paths are.
+    pub(crate) watched: bool,
 }
 
 /// The return paths of one group.
@@ -92,6 +95,14 @@ impl Ground {
             Part::Elsewhere(_) => None,
         });
         here.flatten().map(|lease| lease.plan().clone()).collect()
+    }
+
+    /// How the return paths in other namespaces are, by the namespace's name.
+    pub(crate) fn elsewhere(&self) -> impl Iterator<Item = (String, Arc<ReturnPathState>)> {
+        self.groups.iter().filter_map(|part| match part {
+            Part::Here(_) => None,
+            Part::Elsewhere(elsewhere) => elsewhere.return_path(),
+        })
     }
 
     /// The self-check's findings about a service's targets.

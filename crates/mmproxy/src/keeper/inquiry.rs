@@ -1,10 +1,12 @@
 //! What the control socket asks, answered.
 
 use mmproxy_forwarder::Targets;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::info;
 
 use super::control::Asker;
+use super::event::Event;
 use super::process::WorkerId;
 use super::questions::Next;
 use super::supervisor::Supervisor;
@@ -33,6 +35,20 @@ impl Supervisor<'_> {
             Request::Deny(request) => self.deny(request, asker),
             Request::Reload => return self.reload_for(asker).await,
         };
+        self.go_on(next);
+    }
+
+    /// A worker wants to know of the sessions of all, its own included.
+    pub(super) fn who_is_served(&mut self, worker: WorkerId, number: u64, at_most: usize) {
+        let (asker, mut replies) = mpsc::unbounded_channel();
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            if let Some(Reply::Sessions(sessions)) = replies.recv().await {
+                events.tell(Event::Gathered(worker, number, sessions));
+            }
+        });
+        let wanted = (None, at_most.min(MOST_SHOWN));
+        let next = self.questions.sessions(asker, wanted, &self.living(), Instant::now());
         self.go_on(next);
     }
 
@@ -158,3 +174,6 @@ impl Supervisor<'_> {
         self.go_on(next);
     }
 }
+
+/// Whatever a worker asks for: no page shows more.
+const MOST_SHOWN: usize = 1000;

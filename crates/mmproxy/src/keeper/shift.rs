@@ -1,5 +1,6 @@
 //! What was asked for at one time, with everything that workers need to serve it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,8 +29,8 @@ pub(crate) struct Shift {
     pub(crate) groups: Vec<Group>,
     pub(crate) sockets: Sockets,
     pub(crate) ground: Ground,
-    /// What somebody wants to know of the return path, and who looks.
-    pub(crate) return_path: Option<Arc<ReturnPathState>>,
+    /// What somebody wants to know of return paths, by where they are, and who looks.
+    pub(crate) return_paths: BTreeMap<String, Arc<ReturnPathState>>,
     _looking: JoinSet<()>,
 }
 
@@ -51,15 +52,21 @@ impl Shift {
         let services = Services::prepare(spec, descriptors::limit()).await?;
         let groups = services.groups();
         let sockets = Sockets::bind(&services, former, activated).await?;
-        let hold = Hold { generation, drain: services.global.drain, events };
+        let global = &services.global;
+        let watched = global.admin.is_some() || global.control.is_some();
+        let hold = Hold { generation, drain: global.drain, events, watched };
         let ground = Ground::hold(&groups, &sockets, &hold, console).await?;
-        let (mut looking, plans) = (JoinSet::new(), ground.plans());
-        let return_path = (services.global.admin.is_some() && !plans.is_empty()).then(|| {
-            let state = Arc::new(ReturnPathState::default());
-            looking.spawn(Arc::clone(&state).watch(plans));
-            state
-        });
-        Ok(Self { generation, services, groups, sockets, ground, return_path, _looking: looking })
+        let (mut looking, mut return_paths) = (JoinSet::new(), BTreeMap::new());
+        if hold.watched {
+            return_paths.extend(ground.elsewhere());
+            let plans = ground.plans();
+            if !plans.is_empty() {
+                let state = Arc::new(ReturnPathState::default());
+                looking.spawn(Arc::clone(&state).watch(plans));
+                return_paths.insert("host".to_owned(), state);
+            }
+        }
+        Ok(Self { generation, services, groups, sockets, ground, return_paths, _looking: looking })
     }
 
     /// Starts a worker for a group, in `place`.

@@ -37,7 +37,7 @@ pub(crate) struct Supervisor<'a> {
     console: &'a mut Console,
     pub(super) started: Instant,
     stop: Stop,
-    events: Events,
+    pub(super) events: Events,
     heard: mpsc::UnboundedReceiver<Event>,
     /// Where the executable was at the start: workers are made of what is there now.
     executable: PathBuf,
@@ -81,7 +81,7 @@ impl<'a> Supervisor<'a> {
     ) -> Self {
         let current = shift.generation;
         let mut tally = Tally::new();
-        tally.watch(shift.return_path.clone());
+        tally.watch(shift.return_paths.clone());
         Self {
             source,
             console,
@@ -194,6 +194,8 @@ impl<'a> Supervisor<'a> {
                 self.tell(id, Order::Others(Box::new(self.tally.beside(id))));
             }
             Event::Said(id, Report::Answer(number, answer)) => self.note_answer(id, number, answer),
+            Event::Said(id, Report::WhoIsServed(number, at_most)) => self.who_is_served(id, number, at_most),
+            Event::Gathered(id, number, sessions) => self.tell(id, Order::Served(number, sessions)),
             Event::Said(id, Report::Pong) => drop(self.unanswered.remove(&id)),
             Event::Ended(id, how) => self.ended(id, how).await,
             Event::Entered(generation, name, place) => self.entered(generation, &name, place).await,
@@ -262,6 +264,11 @@ impl<'a> Supervisor<'a> {
 
     async fn act(&mut self, action: Action) {
         match action {
+            Action::Tell(id, Order::Serve) => {
+                // Whoever answers by the admin address knows what the one before it had counted.
+                self.tell(id, Order::Others(Box::new(self.tally.beside(id))));
+                self.tell(id, Order::Serve);
+            }
             Action::Tell(id, order) => self.tell(id, order),
             Action::Kill(id) => self.kill(id),
             Action::Done(Purpose::Start, ..) => self.started(),
@@ -416,7 +423,7 @@ impl<'a> Supervisor<'a> {
     async fn reloaded(&mut self, generation: Generation) {
         self.current = generation;
         self.tally.reloaded(true);
-        self.tally.watch(self.shifts[&generation].return_path.clone());
+        self.tally.watch(self.shifts[&generation].return_paths.clone());
         self.due.clear();
         self.backoff.clear();
         info!("reloaded");

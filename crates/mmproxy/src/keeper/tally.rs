@@ -17,7 +17,7 @@ pub(crate) struct Tally {
     ended: Snapshot,
     restarts: u64,
     reloads: BTreeMap<String, u64>,
-    return_path: Option<Arc<ReturnPathState>>,
+    return_paths: BTreeMap<String, Arc<ReturnPathState>>,
 }
 
 impl Tally {
@@ -28,7 +28,7 @@ impl Tally {
             ended: Snapshot::default(),
             restarts: 0,
             reloads: BTreeMap::from([("applied".to_owned(), 0), ("refused".to_owned(), 0)]),
-            return_path: None,
+            return_paths: BTreeMap::new(),
         }
     }
 
@@ -55,9 +55,9 @@ impl Tally {
         *self.reloads.entry(outcome.to_owned()).or_default() += 1;
     }
 
-    /// This is the return path that counts from now on.
-    pub(crate) fn watch(&mut self, return_path: Option<Arc<ReturnPathState>>) {
-        self.return_path = return_path;
+    /// These are the return paths that count from now on, by where they are.
+    pub(crate) fn watch(&mut self, return_paths: BTreeMap<String, Arc<ReturnPathState>>) {
+        self.return_paths = return_paths;
     }
 
     /// Everything but what `worker` counts itself.
@@ -78,9 +78,8 @@ impl Tally {
         sum.processes.insert("keeper".to_owned(), self.process.snapshot());
         sum.worker_restarts += self.restarts;
         sum.reloads.extend(self.reloads.clone());
-        if let Some(intact) = self.return_path.as_ref().and_then(|state| state.get()) {
-            sum.return_path.insert("host".to_owned(), intact);
-        }
+        let known = |(place, state): (&String, &Arc<ReturnPathState>)| Some((place.clone(), state.get()?));
+        sum.return_path.extend(self.return_paths.iter().filter_map(known));
         sum
     }
 }

@@ -10,9 +10,9 @@ use mmproxy_forwarder::{
 use tokio::task::{JoinError, JoinSet};
 use tracing::{info, warn};
 
-use super::Surroundings;
 use super::sockets::{Inherited, Sockets};
 use super::threads::Workers;
+use super::{Curious, Surroundings};
 use crate::admin::{self, AdminState};
 use crate::channel::Assignment;
 use crate::exit::{Exit, Failure};
@@ -54,7 +54,7 @@ impl Serving {
         sockets: Sockets,
         budget: Budget,
         surroundings: &Surroundings,
-        process: Process,
+        (process, curious): (Process, Curious),
     ) -> Result<Self, Failure> {
         let global = &assignment.spec.global;
         let mut waiting = Vec::new();
@@ -105,7 +105,13 @@ impl Serving {
             accepting: JoinSet::new(),
             receiving: JoinSet::new(),
             udp,
-            eyes: Arc::new(Eyes::new(services, surroundings.name(assignment), global.workers.get(), process)),
+            eyes: Arc::new(Eyes::new(
+                services,
+                surroundings.name(assignment),
+                global.workers.get(),
+                process,
+                curious,
+            )),
             admin: sockets.admin,
             looking,
             answering: JoinSet::new(),
