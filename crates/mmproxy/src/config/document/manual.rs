@@ -40,13 +40,12 @@ pub(crate) fn manual() -> String {
 
 fn item(page: &mut Page, key: &Key) {
     page.item([bold(key.name), roman(" = "), roman((key.expected)())], &prose(key));
-    match key.absent {
-        Absent::Default(_) => {
-            page.item_goes_on(&format!("Left out: `{}`.", default(key).unwrap_or_default()));
-        }
-        Absent::Required { .. } => page.item_goes_on("It has to be there."),
-        Absent::Means { meaning, .. } => page.item_goes_on(&format!("Left out: {meaning}.")),
-    }
+    let absent = match key.absent {
+        Absent::Default(_) => format!("Left out: `{}`.", default(key).unwrap_or_default()),
+        Absent::Required { .. } => "It has to be there.".to_owned(),
+        Absent::Means { meaning, .. } => format!("Left out: {meaning}."),
+    };
+    page.item_goes_on(&absent);
 }
 
 const DESCRIPTION: [&str; 3] = [
