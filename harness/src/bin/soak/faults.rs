@@ -18,7 +18,8 @@ pub(crate) struct Faults {
     chance: Chance,
     /// What is left of a round through all kinds: so that a short run has each of them.
     left: Vec<Fault>,
-    done: BTreeMap<&'static str, u64>,
+    /// How often each kind has happened, and how long the longest took until it was over.
+    done: BTreeMap<&'static str, (u64, Duration)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,14 +64,20 @@ impl Faults {
         }
         let at = self.chance.between(0, self.left.len() as u64 - 1);
         let fault = self.left.swap_remove(usize::try_from(at).expect("small"));
-        *self.done.entry(fault.name()).or_default() += 1;
-        fault
-            .happen(world, load, accounts, &mut self.chance)
-            .map_err(|reason| format!("{}: {reason}", fault.name()))
+        let start = Instant::now();
+        let happened = fault.happen(world, load, accounts, &mut self.chance);
+        let (times, longest) = self.done.entry(fault.name()).or_default();
+        *times += 1;
+        *longest = start.elapsed().max(*longest);
+        happened.map_err(|reason| format!("{}: {reason}", fault.name()))
     }
 
     pub(crate) fn summary(&self) -> String {
-        self.done.iter().map(|(name, times)| format!("{times} × {name}")).collect::<Vec<_>>().join(", ")
+        self.done
+            .iter()
+            .map(|(name, (times, longest))| format!("{times} × {name} (at most {longest:.1?})"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// A run that left one out has not shown what it claims.
