@@ -61,7 +61,7 @@ fn status_tells_services_workers_and_what_was_counted_also_of_workers_that_are_g
                 .iter()
                 .any(|worker| worker["state"] == "serving" && worker["pid"] == asked.scene.gateway.worker())
         );
-        asked.run(&["status"]).expect_code(0).expect_text(&["SERVICE", "default", "1 applied"]);
+        asked.run(&["status"]).expect_code(0).expect_text(&["SERVICE", "PER S", "default", "1 applied"]);
         talk(&downstream, &upstream);
         asked.scene.gateway.stop();
     });

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
@@ -46,16 +45,20 @@ impl UdpGateway {
         options: UdpOptions,
         observer: impl Observer,
     ) -> Result<Self, ServeError> {
-        let gateway = Gateway::new(config, observer)?.into_shared();
+        Ok(Self::of(Gateway::new(config, observer)?, options))
+    }
+
+    /// The same with what `gateway` was told, which serves nothing itself then. Flows have numbers of the same series as
+    /// the sessions of all gateways [beside](Gateway::beside) it, so that a number names one or the other.
+    pub fn of(gateway: Gateway, options: UdpOptions) -> Self {
         let shared = UdpShared {
-            gateway,
+            gateway: gateway.into_shared(),
             options,
             counters: Counters::new(),
             endpoints: Endpoints::default(),
             serving: Mutex::default(),
-            flows: AtomicU64::new(0),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
     /// Serves `listener` on a thread of its own until `shutdown` says to stop; then flows fall silent or meet the drain
@@ -221,11 +224,10 @@ pub(crate) struct UdpShared {
     pub(crate) endpoints: Endpoints,
     /// To ask the workers.
     serving: Mutex<Vec<(Weak<Orders>, Bell)>>,
-    flows: AtomicU64,
 }
 
 impl UdpShared {
     pub(crate) fn next_id(&self) -> SessionId {
-        SessionId(self.flows.fetch_add(1, Ordering::Relaxed) + 1)
+        self.gateway.gate.all.next_id()
     }
 }

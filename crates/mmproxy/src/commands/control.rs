@@ -3,9 +3,11 @@
 mod status;
 
 use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::cli::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
-use crate::control::{Client, Meant, NamedSession, Reply, Request};
+use crate::control::{Client, Meant, NamedSession, Reply, Request, Status};
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::table::Table;
@@ -13,15 +15,29 @@ use crate::units::{size, time};
 
 /// Shows how it is.
 pub(crate) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
-    let Reply::Status(status) = Client::connect(&args.control.control)?.ask(&Request::Status)? else {
-        return Err(unexpected());
-    };
+    let mut client = Client::connect(&args.control.control)?;
+    let before = how_it_is(&mut client)?;
     if args.json {
-        print(&json(&*status)?);
-    } else {
-        print(&status::Shown(&status).to_string());
+        print(&json(&*before)?);
+        return Ok(Exit::Ok);
     }
+    let asked = Instant::now();
+    thread::sleep(SAMPLE);
+    let after = how_it_is(&mut client)?;
+    print(&status::Shown { before: &before, after: &after, between: asked.elapsed() }.to_string());
     Ok(Exit::Ok)
+}
+
+fn how_it_is(client: &mut Client) -> Result<Box<Status>, Failure> {
+    match client.ask(&Request::Status)? {
+        Reply::Status(status) => Ok(status),
+        Reply::Sessions(_)
+        | Reply::Killed(_)
+        | Reply::Deny(_)
+        | Reply::Step(_)
+        | Reply::Reloaded
+        | Reply::Refused { .. } => Err(unexpected()),
+    }
 }
 
 /// Lists who is served.
@@ -131,3 +147,6 @@ pub(super) fn unexpected() -> Failure {
     Failure::new(Exit::Software, "the answer is to another question")
         .hint("the running mmproxy may be of another version: restart it")
 }
+
+/// Between the two looks that rates are made of.
+const SAMPLE: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! The listening sockets, which outlive every worker.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -262,9 +262,16 @@ fn is_taken(error: &BindError) -> bool {
 
 fn not_bound(error: BindError) -> Failure {
     let refused = error.error.kind() == io::ErrorKind::PermissionDenied;
+    let (taken, both) =
+        (is_taken(&error), error.address == SocketAddr::from((Ipv6Addr::UNSPECIFIED, error.address.port())));
     let failure = Failure::new(if refused { Exit::NoPermission } else { Exit::Unavailable }, error);
     if refused && !privileges::has(Capability::CAP_NET_BIND_SERVICE) {
         return failure.hint("ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE");
+    }
+    if taken && both {
+        return failure
+            .hint("[::] takes IPv4 as well: where 0.0.0.0 is listed with the same port, leave that out")
+            .hint("`ss -ltnp` lists who else listens there");
     }
     failure.hint("`ss -ltnp` lists who listens; `ip address` lists the addresses of this host")
 }

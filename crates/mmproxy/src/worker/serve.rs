@@ -74,20 +74,20 @@ impl Serving {
             }
             let config = service.gateway(global, dial, budget.sessions, health).map_err(invalid)?;
             let config = surroundings.with_addresses(config);
+            let gateway = match &first {
+                None => Gateway::new(config, watch.clone()),
+                Some(first) => first.beside(config, watch.clone()),
+            };
+            let gateway = gateway.map_err(unavailable)?;
+            first.get_or_insert_with(|| gateway.clone());
             match sockets {
                 Inherited::Connections(listeners) => {
-                    let gateway = match &first {
-                        None => Gateway::new(config, watch.clone()),
-                        Some(first) => first.beside(config, watch.clone()),
-                    };
-                    let gateway = gateway.map_err(unavailable)?;
                     watch.metrics.count_with(Served::Tcp(gateway.clone()));
-                    first.get_or_insert_with(|| gateway.clone());
                     waiting.push(Waiting::Connections(gateway, listeners));
                 }
                 Inherited::Datagrams(listeners) => {
                     let options: UdpOptions = service.datagrams(budget.flows).map_err(invalid)?;
-                    let gateway = UdpGateway::new(config, options, watch.clone()).map_err(unavailable)?;
+                    let gateway = UdpGateway::of(gateway, options);
                     watch.metrics.count_with(Served::Udp(gateway.clone()));
                     udp.push(gateway.clone());
                     waiting.push(Waiting::Datagrams(gateway, listeners));

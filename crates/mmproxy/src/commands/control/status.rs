@@ -1,18 +1,23 @@
 //! The status as tables.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::control::{ServiceStatus, Status};
-use crate::metrics::ServiceSnapshot;
+use crate::metrics::{ServiceSnapshot, Snapshot};
 use crate::table::Table;
 use crate::units::{size, time};
 
-/// A status for people.
-pub(super) struct Shown<'a>(pub(super) &'a Status);
+/// A status for people: two looks, so that there are rates.
+pub(super) struct Shown<'a> {
+    pub(super) before: &'a Status,
+    pub(super) after: &'a Status,
+    pub(super) between: Duration,
+}
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { version, pid, uptime_s, services, workers, counted } = self.0;
+        let Status { version, pid, uptime_s, services, workers, counted } = self.after;
         writeln!(f, "mmproxy {version}, process {pid}, up {}", time(*uptime_s))?;
         let alive: Vec<String> = workers
             .iter()
@@ -27,11 +32,26 @@ impl fmt::Display for Shown<'_> {
         }
         let empty = ServiceSnapshot::default();
         let mut table = Table::new(
-            &["SERVICE", "LISTENS ON", "TARGETS", "LIVE", "OPENED", "REFUSED", "UP", "DOWN"],
-            &[3, 4, 5, 6, 7],
+            &[
+                "SERVICE",
+                "LISTENS ON",
+                "TARGETS",
+                "LIVE",
+                "OPENED",
+                "PER S",
+                "REFUSED",
+                "UP",
+                "PER S",
+                "DOWN",
+                "PER S",
+            ],
+            &[3, 4, 5, 6, 7, 8, 9, 10],
         );
         for service in services {
-            table.row(row(service, counted.services.get(&service.name).unwrap_or(&empty)));
+            let of = |status: &Status| {
+                Figures::of(service, status.counted.services.get(&service.name).unwrap_or(&empty))
+            };
+            table.row(row(service, (of(self.before), of(self.after)), self.between, counted));
         }
         write!(f, "\n{table}")?;
         let mut refusals = Table::new(&["SERVICE", "REFUSED BECAUSE", "TIMES"], &[2]);
@@ -47,30 +67,65 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-fn row(service: &ServiceStatus, counted: &ServiceSnapshot) -> [String; 8] {
-    let targets = service.targets.iter().map(|target| match counted.targets.get(target) {
-        Some(true) => format!("{target} up"),
-        Some(false) => format!("{target} DOWN"),
-        None => target.clone(),
-    });
-    let datagrams = service.protocol == "udp";
-    let (live, opened) = if datagrams {
-        (counted.flows_active(), counted.flows_opened)
-    } else {
-        (counted.active(), counted.opened)
-    };
-    let refused: u64 = counted.refused.values().chain(counted.dropped.values()).sum();
-    let bytes = |direction: &str| {
-        counted.bytes.iter().filter(|(label, _)| label.starts_with(direction)).map(|(_, bytes)| bytes).sum()
-    };
+/// What rates are made of.
+struct Figures {
+    live: u64,
+    opened: u64,
+    refused: u64,
+    up: u64,
+    down: u64,
+}
+
+impl Figures {
+    fn of(service: &ServiceStatus, counted: &ServiceSnapshot) -> Self {
+        let (live, opened) = if service.protocol == "udp" {
+            (counted.flows_active(), counted.flows_opened)
+        } else {
+            (counted.active(), counted.opened)
+        };
+        let bytes = |direction: &str| {
+            counted
+                .bytes
+                .iter()
+                .filter(|(label, _)| label.starts_with(direction))
+                .map(|(_, bytes)| bytes)
+                .sum()
+        };
+        Self {
+            live,
+            opened,
+            refused: counted.refused.values().chain(counted.dropped.values()).sum(),
+            up: bytes("up"),
+            down: bytes("down"),
+        }
+    }
+}
+
+fn row(
+    service: &ServiceStatus,
+    (before, after): (Figures, Figures),
+    between: Duration,
+    counted: &Snapshot,
+) -> [String; 11] {
+    let known = counted.services.get(&service.name);
+    let targets =
+        service.targets.iter().map(|target| match known.and_then(|known| known.targets.get(target)) {
+            Some(true) => format!("{target} up"),
+            Some(false) => format!("{target} DOWN"),
+            None => target.clone(),
+        });
+    let rate = |before: u64, after: u64| after.saturating_sub(before) as f64 / between.as_secs_f64();
     [
         service.name.clone(),
         format!("{} {}", service.protocol, service.listen.join(" ")),
         targets.collect::<Vec<_>>().join(" "),
-        live.to_string(),
-        opened.to_string(),
-        refused.to_string(),
-        size(bytes("up")),
-        size(bytes("down")),
+        after.live.to_string(),
+        after.opened.to_string(),
+        format!("{:.0}", rate(before.opened, after.opened)),
+        after.refused.to_string(),
+        size(after.up),
+        size(rate(before.up, after.up) as u64),
+        size(after.down),
+        size(rate(before.down, after.down) as u64),
     ]
 }
