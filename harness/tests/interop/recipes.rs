@@ -41,7 +41,13 @@ pub(crate) fn serve(net: &Topology, recipe: &str, changes: &[(&str, &str)], list
         path = scratch().join(recipe);
         fs::write(&path, file).expect("the test's own directory");
     }
-    let mut command = mmproxy(["run", "--config", path.to_str().expect("ASCII")]);
+    start(net, &path, listening)
+}
+
+/// Runs the gateway of a configuration file until it listens on all of `listening`.
+#[track_caller]
+fn start(net: &Topology, config: &Path, listening: &[&str]) -> Program {
+    let mut command = mmproxy(["run", "--config", config.to_str().expect("ASCII")]);
     let program = Program::start(&net.gateway, &mut command);
     for address in listening {
         program.expect_line(&[&format!("Listening on {address}")]);

@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 
-use harness::{Balancer, Connection, Family, Namespace, Program, Topology, Version, isolated};
+use harness::{
+    Balancer, Connection, Family, Namespace, Program, Topology, Version, executable, isolated, scratch, shell,
+};
 
-use super::{documented, serve};
+use super::{documented, folder, serve, start, text};
 use crate::haproxy::{HaProxy, frontend};
 use crate::nginx;
 use crate::sshd::start_sshd;
@@ -25,6 +27,43 @@ fn expect_clients(clients: &Namespace, sshd: &Program) {
 fn expect_in_log(sshd: &Program, client: SocketAddr) {
     let on = format!("on {} port 22", Family::of(client.ip()).loopback());
     sshd.expect_line(&[&format!("Connection from {} port {} ", client.ip(), client.port()), &on]);
+}
+
+/// The second of the README's three commands, on what the package brings as /etc/mmproxy/mmproxy.toml. `ci/package.sh` runs the
+/// other two.
+#[test]
+fn the_packages_configuration_and_the_readmes_command_make_sshd_log_its_clients() {
+    isolated(|| {
+        let net = Topology::new();
+        let clients = net.clients();
+        let sshd = start_sshd(&net);
+        let repository = folder().join("../..");
+        let build = text(&repository.join("deploy/debian/build.sh"));
+        let made = between(&build, "\"$executable\" config example | ", " | made etc/mmproxy/mmproxy.toml");
+        let readme = text(&repository.join("README.md"));
+        let edit = between(&readme, "```sh package\n", "```");
+        let edit = between(edit, "sudo sed ", " /etc/mmproxy/mmproxy.toml");
+        let config = scratch().join("mmproxy.toml");
+        // The unit makes the second directory.
+        let script = format!(
+            "{} config example | {made} > {at}; sed {edit} {at}; mkdir /run/mmproxy",
+            executable().display(),
+            at = config.display()
+        );
+        shell(&net.gateway, &script);
+        let gateway = start(&net, &config, &["[::]:2222"]);
+        let _haproxy = HaProxy::start(&net, "10.0.0.1:2222 send-proxy-v2");
+        expect_clients(&clients, &sshd);
+        gateway.stop().expect_code(0);
+    });
+}
+
+/// What stands between `before` and `behind` in `text`.
+#[track_caller]
+fn between<'a>(text: &'a str, before: &str, behind: &str) -> &'a str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("there is no {before:?} any more"));
+    let (found, _) = rest.split_once(behind).unwrap_or_else(|| panic!("there is no {behind:?} any more"));
+    found
 }
 
 #[test]
