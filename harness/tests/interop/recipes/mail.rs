@@ -149,6 +149,8 @@ fn the_recipe_for_mail_serves_postfix_which_goes_by_the_clients_address() {
 }
 
 /// Starts Dovecot as an ordinary user, with IMAP over TLS, a password for everybody, and its log on standard error.
+///
+/// The configuration is in the language of Dovecot 2.3, which Debian 12 and Ubuntu 24.04 have; that of 2.4 is another.
 #[track_caller]
 fn start_dovecot(net: &Topology) -> Program {
     installed("openssl", "openssl");
@@ -167,7 +169,7 @@ fn start_dovecot(net: &Topology) -> Program {
         "base_dir = {base}\nstate_dir = {base}\nlog_path = /dev/stderr\nprotocols = imap\n\
          listen = 127.0.0.1, ::1\nssl = required\nssl_cert = <{at}/certificate.pem\nssl_key = <{at}/key.pem\n\
          default_login_user = nobody\ndefault_internal_user = nobody\ndefault_internal_group = nogroup\n\
-         first_valid_uid = 1\nmail_location = maildir:{home}/mail\n\
+         first_valid_uid = 1\nauth_failure_delay = 0\nmail_location = maildir:{home}/mail\n\
          service imap-login {{\n  chroot =\n  inet_listener imap {{\n    port = 0\n  }}\n}}\n\
          service anvil {{\n  chroot =\n}}\n\
          passdb {{\n  driver = static\n  args = password=secret\n}}\n\
