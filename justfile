@@ -56,6 +56,10 @@ bench *args:
 bench-peers:
     ci/bench-peers.sh
 
+# How much of what a datagram costs is the kernel's.
+bench-floor *args:
+    ci/bench-floor.sh {{args}}
+
 # The right clients and every byte, under load.
 bench-smoke *args:
     ci/bench-smoke.sh {{args}}

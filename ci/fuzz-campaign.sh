@@ -5,7 +5,8 @@
 #
 # Targets run side by side, as many as there are processors (or $FUZZ_JOBS). What they find on the way is kept in
 # fuzz/work/, so a campaign that was interrupted goes on where it was. At the end each corpus is minimised into
-# fuzz/corpus/ and fuzz/summary.md is written: executions, coverage and findings. Both belong into version control.
+# fuzz/corpus/, and its figures go in front of those in fuzz/summary.md: executions, coverage and findings. Both belong
+# into version control.
 # Status 1 if there are findings.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source fuzz/lib.sh
@@ -52,7 +53,7 @@ keep() {
 
 # The figures of all targets, from their logs.
 summary() {
-    printf '# Fuzz campaign of %s\n\n' "$(date -u +%Y-%m-%d)"
+    printf '## %s\n\n' "$(date -u +%Y-%m-%d)"
     printf '%s seconds per target, %s at a time; %s; %s.\n\n' "$seconds" "$jobs" "$(rustc --version)" \
         "$(grep -m1 'model name' /proc/cpuinfo | sed 's/.*: //')"
     printf '| target | executions | coverage (edges) | features | corpus after minimising | findings |\n'
@@ -88,8 +89,14 @@ while [ "$running" -gt 0 ]; do
     running=$((running - 1))
 done
 
-summary >fuzz/summary.md
-cat fuzz/summary.md
+figures=$(summary)
+printf '%s\n' "$figures"
+{
+    sed '/^## /,$d' fuzz/summary.md
+    printf '%s\n\n' "$figures"
+    sed -n '/^## /,$p' fuzz/summary.md
+} >fuzz/work/summary.md
+mv fuzz/work/summary.md fuzz/summary.md
 found=0
 for target in "${targets[@]}"; do found=$((found + $(findings "$target"))); done
 [ "$found" -eq 0 ] || die "$found findings in fuzz/artifacts/; fuzz/README.md says what to do with them"

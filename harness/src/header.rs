@@ -146,6 +146,13 @@ impl V2 {
         self
     }
 
+    /// Adds the checksum of all that is there so far (§2.2.3).
+    #[must_use]
+    pub fn checksum(self) -> Self {
+        let zero = self.clone().tlv(CRC32C, &[0; 4]).to_bytes();
+        self.tlv(CRC32C, &crc32c(&zero).to_be_bytes())
+    }
+
     /// The header on the wire.
     ///
     /// # Panics
@@ -178,6 +185,16 @@ pub fn spp(client: SocketAddr, proxy: SocketAddr) -> Vec<u8> {
     bytes.extend(proxy.port().to_be_bytes());
     bytes
 }
+
+/// The Castagnoli checksum, bit by bit (RFC 9260, appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82F6_3B78 } else { 0 })
+    })
+}
+
+/// Type of the TLV that has the checksum.
+const CRC32C: u8 = 3;
 
 /// §2.2: the 12 bytes that no other protocol begins with.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -257,6 +274,14 @@ mod tests {
             20010db8 00000000 00000000 00000053     # 2001:db8::53
             1267 0035                               # 4711 -> 53";
         assert_eq!(spp(addr("192.0.2.1:4711"), addr("[2001:db8::53]:53")), hex(annotated));
+    }
+
+    #[test]
+    fn the_checksum_is_castagnolis() {
+        // The check value of the catalogue of CRC algorithms for CRC-32/ISCSI.
+        assert_eq!(crc32c(b"123456789"), 0xE306_9283);
+        let header = V2::local().checksum();
+        assert_eq!(header.tlvs[..3], [3, 0, 4]);
     }
 
     #[test]

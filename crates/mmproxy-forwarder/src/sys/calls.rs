@@ -94,14 +94,17 @@ impl Ring {
         let mut calls = calls.peekable();
         while calls.peek().is_some() {
             let mut pending = 0;
+            // Taken once: it looks at what the kernel has taken when it is made, and tells of what was added at its end.
+            let mut queue = self.0.submission();
             for call in calls.by_ref().take(ENTRIES as usize) {
                 let entry = entry(call).user_data(outcomes.len() as u64);
                 // SAFETY: the descriptor and the bytes of `call` are borrowed for 'a, which outlives this function, and
                 // `finish` below does not return before the kernel is done with them. The queue was empty and has room
                 // for as many entries as are taken.
-                pending += usize::from(unsafe { self.0.submission().push(&entry) }.is_ok());
+                pending += usize::from(unsafe { queue.push(&entry) }.is_ok());
                 outcomes.push(CANCELLED);
             }
+            drop(queue);
             self.finish(pending, outcomes)?;
         }
         Ok(())

@@ -182,6 +182,12 @@ impl<U> Core<U> {
         Some(flow.peer)
     }
 
+    /// Whether the flow `id` may well have more replies: unless each datagram of its client has had one, as it is with
+    /// questions and answers. Something lost makes no difference for long, only to what is found out in vain.
+    pub(crate) fn expects_replies(&self, id: FlowId) -> bool {
+        self.table.get(id).is_some_and(|flow| flow.traffic.datagrams_up != flow.traffic.datagrams_down)
+    }
+
     /// The socket of the flow `id`.
     pub(crate) fn upstream(&self, id: FlowId) -> Option<&U> {
         self.table.get(id).map(|flow| &flow.upstream)

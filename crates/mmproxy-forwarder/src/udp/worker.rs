@@ -248,15 +248,16 @@ impl<'a> Worker<'a> {
     fn replies(&mut self, now: Instant) {
         // One of each while many have something: asking a socket that is empty costs as much as one that is not. A few
         // that have much are emptied, up to a bound so that they do not keep the others waiting; what is left is told
-        // again.
+        // again, and so is what comes although nothing was to be expected.
         let rounds = if self.ready.len() > FEW { 1 } else { REPLIES };
+        // Some may have ended by an event before this one.
+        self.ready.retain(|id| self.core.upstream(*id).is_some());
         for _ in 0..rounds {
-            // Some may have ended by an event before this one.
-            self.ready.retain(|id| self.core.upstream(*id).is_some());
             if self.ready.is_empty() {
                 break;
             }
             self.one_reply_each(now);
+            self.ready.retain(|id| self.core.expects_replies(*id));
         }
         self.ready.clear();
         self.flush();

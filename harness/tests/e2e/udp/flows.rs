@@ -177,6 +177,29 @@ fn a_flow_outlives_a_target_that_is_down_for_a_while() {
 }
 
 #[test]
+fn a_server_that_says_more_than_it_is_asked_is_heard_to_the_end_and_in_order() {
+    isolated(|| {
+        for when in ["auto", "never"] {
+            let net = Topology::new();
+            let server = Datagrams::bind(&net.gateway, addr("127.0.0.1:0"));
+            let gateway =
+                Gateway::to(&net, server.address()).with(["-p", "udp", "--udp-io-uring", when]).start();
+            let balancer = Datagrams::of(&net, V4.balancer());
+            balancer.send(gateway.address(V4), &announce(client(V4)), b"tell me");
+            assert_eq!(server.receive(), (b"tell me".to_vec(), client(V4)));
+            // No more at a time than the balancer's socket has room for.
+            for number in 0..100 {
+                server.send(client(V4), b"", format!("part {number}").as_bytes());
+            }
+            for number in 0..100 {
+                balancer.expect(gateway.address(V4), format!("part {number}").as_bytes());
+            }
+            gateway.stop().expect_text(&["up=1 down=100"]);
+        }
+    });
+}
+
+#[test]
 fn a_silent_flow_ends_when_its_time_is_over_and_not_much_later() {
     isolated(|| {
         let scene = Scene::with(V4, |flags| flags.with(["--udp-idle-timeout", "3s"]));

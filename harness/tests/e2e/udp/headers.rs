@@ -49,6 +49,27 @@ fn empty_datagrams_go_both_ways_and_end_nothing() {
 }
 
 #[test]
+fn a_header_with_more_in_it_and_a_right_checksum_is_taken_off_and_one_changed_byte_drops_the_datagram() {
+    isolated(|| {
+        for family in Family::BOTH {
+            let scene = Scene::new(family);
+            let balancer = scene.balancer();
+            let header =
+                V2::datagram(client(family), frontend(family)).tlv(5, b"unique").checksum().to_bytes();
+            let answer = Echo::answer(client(family), b"question");
+            balancer.ask(scene.address(), &header, b"question", &answer);
+            // The checksum is the header's alone: the payload may be anything.
+            balancer.ask(scene.address(), &header, b"", &Echo::answer(client(family), b""));
+            let mut changed = header;
+            changed[16] ^= 1;
+            balancer.send(scene.address(), &changed, b"question");
+            scene.gateway.expect_log(&["datagram dropped", "reason=header_checksum"]);
+            assert_eq!(scene.echo.seen(), 2);
+        }
+    });
+}
+
+#[test]
 fn datagrams_go_both_ways_up_to_the_largest_there_are() {
     isolated(|| {
         let scene = Scene::new(V4);
