@@ -64,6 +64,10 @@ bench-smoke *args:
 dashboards:
     ci/dashboards.sh
 
+# Kubernetes manifests, by the published schemas.
+manifests:
+    ci/manifests.sh
+
 # The status page in a browser; `--picture` draws docs/status-page.png anew.
 status-page *args:
     ci/status-page.sh {{args}}

@@ -45,6 +45,9 @@ PROGRAMS=(
     'redis-server redis-server' # interop: the target that lists its clients
     '/usr/share/doc/postgresql postgresql' # interop: the target that lets clients in by their network
     'aiosmtpd python3-aiosmtpd' # interop: the mail server that notes its client
+    'postfix postfix'           # the recipe for mail: SMTP and submission
+    'dovecot dovecot-core'      # the same: IMAP, whose service is a package of its own
+    '/usr/lib/dovecot/imap dovecot-imapd' # the same
     'fail2ban-server fail2ban'  # interop: who reads sshd's log and bans at the gateway
     'ssh openssh-client'        # interop and README: host keys, a real client
     'ip iproute2'               # ci/left-behind.sh looks with other eyes than ours
@@ -57,6 +60,7 @@ PROGRAMS=(
     'promtool prometheus'       # ci/dashboards.sh, ci/status-page.sh; its service is not started
     'chromium chromium'         # ci/status-page.sh: the page as a browser shows it
     'python3 python3'           # the same: a target, and a look at pixels
+    '/usr/share/doc/python3-venv python3-venv' # ci/manifests.sh installs its checker there
     'openssl openssl'           # the same: the hash of the style sheet; interop: certificates
     'runuser util-linux'        # the demo as an ordinary user
     'setpriv util-linux'        # tests without a capability
@@ -131,7 +135,9 @@ if [ "${#packages[@]}" -gt 0 ]; then
         say "installing ${packages[*]}"
         forbid_service_starts
         as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+        # Unattended upgrades hold the lock for minutes.
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -q -y \
+            --no-install-recommends "${packages[@]}"
         for package in "${packages[@]}"; do
             case "$package" in
                 haproxy) keep_disabled_at_boot haproxy.service ;;
@@ -139,6 +145,8 @@ if [ "${#packages[@]}" -gt 0 ]; then
                 nginx) keep_disabled_at_boot nginx.service ;;
                 postgresql) keep_disabled_at_boot postgresql.service ;;
                 redis-server) keep_disabled_at_boot redis-server.service ;;
+                postfix) keep_disabled_at_boot postfix.service ;;
+                dovecot-core) keep_disabled_at_boot dovecot.service dovecot.socket ;;
                 prometheus) keep_disabled_at_boot prometheus.service ;;
                 openssh-server) keep_disabled_at_boot ssh.service ssh.socket ;;
             esac

@@ -23,7 +23,9 @@ pub(crate) use deny::{DenyAddArgs, DenyCommand, DenyListArgs, DenyRemoveArgs, Te
 pub(crate) use jail_probe::{Attempt, JailProbeArgs, ProbeAction};
 pub(crate) use limits::{Ceiling, ClientArgs, LimitArgs, Prefixes, Rate};
 pub(crate) use manual::{CompletionsArgs, ManArgs, ManualPage};
-pub(crate) use routing::{CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs};
+pub(crate) use routing::{
+    AboutArgs, CheckArgs, ListenerArgs, ReturnPathArgs, RoutingArgs, TeardownArgs, TproxyArgs,
+};
 pub(crate) use run::{RunArgs, TargetArgs};
 pub(crate) use sandbox::{KEEP, MissingArg, SandboxArg, SandboxArgs};
 pub(crate) use tools::{DecodeArgs, EncodeArgs, ProbeArgs, VersionArgs};
@@ -183,6 +185,18 @@ mod tests {
                 assert!(Cli::try_parse_from(line.split_whitespace()).is_ok(), "{line}");
             }
         }
+    }
+
+    #[test]
+    fn check_takes_a_file_in_the_place_of_flags_or_the_one_of_run() {
+        let file = |line: &str| match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
+            Some(Command::Check(args)) => args.config,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(file("mmproxy check -c x.toml --json"), Some("x.toml".into()));
+        assert_eq!(file("mmproxy check --config"), Some(crate::config::PATH.into()));
+        assert_eq!(file("mmproxy check -4 127.0.0.1:22"), None);
+        assert!(Cli::try_parse_from("mmproxy check -c x.toml -m 5".split_whitespace()).is_err());
     }
 
     #[test]

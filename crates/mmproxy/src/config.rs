@@ -46,6 +46,12 @@ pub(crate) fn load(path: &Path) -> Result<Spec, Mistakes> {
     for file in [path.to_owned()].into_iter().chain(drop_ins) {
         match fs::read_to_string(&file) {
             Ok(text) => files.push((file, text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file == path => {
+                mistakes.push(
+                    unreadable(&file, &error)
+                        .help("`mmproxy config example` prints one, with every key and what it means"),
+                );
+            }
             Err(error) => mistakes.push(unreadable(&file, &error)),
         }
     }

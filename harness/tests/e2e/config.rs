@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use harness::{
-    Balancer, Datagrams, Echo, Family, Finished, Program, Target, Topology, V2, Version, addr, installed,
-    isolated, mmproxy, run, scratch,
+    Balancer, Datagrams, Echo, Family, Finished, Namespace, Program, Target, Topology, V2, Version, addr,
+    installed, isolated, mmproxy, run, scratch,
 };
 
 use nix::sys::signal::Signal;
@@ -80,11 +80,20 @@ fn a_wrong_file_is_78_and_every_mistake_is_told_with_its_line_and_column() {
 }
 
 #[test]
-fn a_missing_file_is_78_and_is_named() {
+fn a_missing_file_is_78_and_is_named_with_its_cure() {
     isolated(|| {
-        config(&["check", "--config", "/nonexistent/mmproxy.toml"])
-            .expect_code(78)
-            .expect_text(&["cannot read /nonexistent/mmproxy.toml", "No such file"]);
+        let cure = "help: `mmproxy config example` prints one";
+        for command in [&["config", "check"][..], &["run"], &["check"]] {
+            let words = [command, &["--config", "/nonexistent/mmproxy.toml"]].concat();
+            run(&Namespace::new("here"), &mut mmproxy(words), b"").expect_code(78).expect_text(&[
+                "cannot read /nonexistent/mmproxy.toml",
+                "No such file",
+                cure,
+            ]);
+        }
+        // Of another reason it is no cure.
+        let unreadable = config(&["check", "--config", "/etc"]).expect_code(78);
+        assert!(!unreadable.stderr.contains(cure), "{unreadable}");
         config(&["check", "--help"]).expect_code(0).expect_text(&["/etc/mmproxy/mmproxy.toml]"]);
     });
 }

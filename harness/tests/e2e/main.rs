@@ -3,6 +3,7 @@
 //! Every test has its namespaces for itself and needs root or user namespaces; see `harness::isolated`.
 
 mod allowlist;
+mod check;
 mod coexistence;
 mod collisions;
 mod commands;

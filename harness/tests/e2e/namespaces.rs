@@ -139,8 +139,11 @@ fn a_namespace_that_is_deleted_and_made_again_is_followed() {
         // The target goes on; its session has the time of --drain to end by itself.
         upstream.send(b"last words");
         downstream.expect(b"last words");
-        let refused = scene.open(&gateway, Version::V2, V4);
-        refused.expect_closed();
+        // Workers hear of it a moment after the log does.
+        eventually("new sessions to be refused before the target sees them", || {
+            scene.open(&gateway, Version::V2, V4).expect_closed();
+            scene.v4.try_accept().is_none().then_some(())
+        });
         gateway.expect_log(&["client=192.0.2.7:4711", "bytes_down=0", "reason=namespace_gone"]);
         downstream.expect_reset();
         upstream.expect_reset();

@@ -24,14 +24,21 @@ impl HaProxy {
     /// The same with words at the end of its `bind` lines.
     #[track_caller]
     pub(crate) fn listening(net: &Topology, how: &str, server: &str) -> Self {
-        let config = scratch().join("haproxy.cfg");
         let binds: String =
             Family::BOTH.map(|family| format!("    bind {} {how}\n", frontend(family))).concat();
+        Self::configured(net, &format!("listen clients\n{binds}    server gateway {server}\n"))
+    }
+
+    /// Starts HAProxy with `sections`, which listen on port 22 among others; it logs connections, and what it thinks of its
+    /// servers.
+    #[track_caller]
+    pub(crate) fn configured(net: &Topology, sections: &str) -> Self {
+        let config = scratch().join("haproxy.cfg");
         let text = format!(
             "global\n    log stdout format raw local0\n\
-             defaults\n    mode tcp\n    log global\n    option tcplog\n    unique-id-format %{{+X}}o%ci:%cp\n    \
-             timeout connect 30s\n    timeout client 120s\n    timeout server 120s\n\
-             listen clients\n{binds}    server gateway {server}\n"
+             defaults\n    mode tcp\n    log global\n    option tcplog\n    option log-health-checks\n    \
+             unique-id-format %{{+X}}o%ci:%cp\n    \
+             timeout connect 30s\n    timeout client 120s\n    timeout server 120s\n{sections}"
         );
         fs::write(&config, text).expect("the test's own directory");
         let mut command = Command::new(installed("haproxy", "haproxy"));

@@ -22,14 +22,14 @@ fn start(net: &Topology, family: Family) -> Program {
 
 /// Says `command`, and expects an answer that begins with `code`.
 #[track_caller]
-fn say(client: &Connection, command: &str, code: &str) {
+pub(crate) fn say(client: &Connection, command: &str, code: &str) {
     client.send(format!("{command}\r\n").as_bytes());
     answers(client, code);
 }
 
 /// Expects an answer that begins with `code`, of one line or of several.
 #[track_caller]
-fn answers(client: &Connection, code: &str) {
+pub(crate) fn answers(client: &Connection, code: &str) {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
         line.extend(client.receive(1));

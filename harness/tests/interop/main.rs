@@ -1,13 +1,10 @@
 //! mmproxy between programs that others wrote: balancers and clients that announce, before servers that note their client,
 //! with fail2ban beside it.
 //!
-//! They are Debian packages (`haproxy`, `openssh-server`, `dnsmasq-base`, `fail2ban`); where one is missing its tests fail and
-//! say so.
 //! All are Debian packages (`ci/deps.sh` has the list); where one is missing its tests fail and say so. DNS over UDP is in
 //! `e2e/udp/servers.rs`.
 
 mod banned;
-mod clouds;
 mod fail2ban;
 mod greeting;
 mod haproxy;

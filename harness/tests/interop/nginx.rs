@@ -12,7 +12,7 @@ use crate::scene::{Scene, gateway};
 
 /// Starts nginx in `namespace` with what `text` adds to the top of its configuration.
 #[track_caller]
-fn start(namespace: &Namespace, text: &str) -> Program {
+pub(crate) fn start(namespace: &Namespace, text: &str) -> Program {
     let directory = scratch().join(format!("nginx-{}", namespace.name()));
     fs::create_dir(&directory).expect("the test's own directory");
     let config = directory.join("nginx.conf");

@@ -1,14 +1,16 @@
 //! PostgreSQL lets clients in by their network, and tells where each is.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use harness::{Family, Finished, Program, Topology, isolated, ordinary_user, run, scratch};
+use harness::{Balancer, Family, Program, Topology, Version, isolated, ordinary_user, run, scratch};
+use nix::sys::signal::Signal;
 
-use crate::haproxy::frontend;
-use crate::scene::Scene;
+use crate::haproxy::{HaProxy, frontend};
+use crate::recipes;
 
 const PORT: u16 = 5432;
 
@@ -46,6 +48,7 @@ fn start(net: &Topology) -> Program {
     let settings = [
         "listen_addresses=127.0.0.1,::1",
         "log_connections=on",
+        "log_statement=all",
         "unix_socket_directories=",
         "shared_buffers=4MB",
     ];
@@ -58,31 +61,50 @@ fn start(net: &Topology) -> Program {
     server
 }
 
-/// Asks, as a client does.
-fn ask(scene: &Scene, family: Family, question: &str) -> Finished {
+/// psql as `alice`, by way of HAProxy's address of `family`.
+fn psql(family: Family, question: &str) -> Command {
     let address = frontend(family);
     let mut psql = Command::new(server_program("psql"));
     psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--username=alice", "--dbname=postgres"]);
     psql.arg(format!("--host={}", address.ip())).arg(format!("--port={}", address.port()));
-    run(&scene.clients, psql.arg("--command").arg(question), b"")
+    psql.arg("--command").arg(question);
+    psql
 }
 
 #[test]
-fn postgresql_lets_clients_in_by_their_network_and_tells_where_they_are() {
+fn the_recipe_for_postgresql_serves_it_and_it_lets_clients_in_by_their_network() {
     isolated(|| {
-        let scene = Scene::before(PORT, start);
+        let net = Topology::new();
+        let clients = net.clients();
+        let server = start(&net);
+        let gateway = recipes::serve(&net, "postgresql.toml", &[], &["[::]:6432"]);
+        let haproxy = HaProxy::start(&net, "10.0.0.1:6432 send-proxy-v2");
         let question = "select client_addr, client_port from pg_stat_activity where pid = pg_backend_pid()";
-        let said = ask(&scene, Family::V4, question).expect_code(0).stdout;
+        let said = run(&clients, &mut psql(Family::V4, question), b"").expect_code(0).stdout;
         let (address, port) = said.trim().split_once('|').expect("two columns");
         assert_eq!(address, Family::V4.client().to_string());
-        scene.server.expect_line(&["connection received:", &format!("host={address} port={port}")]);
+        server.expect_line(&["connection received:", &format!("host={address} port={port}")]);
         // HAProxy saw it at that port.
-        scene.haproxy.program().expect_line(&[&format!("{address}:{port} [")]);
+        haproxy.program().expect_line(&[&format!("{address}:{port} [")]);
 
         // The other network is not in its rules.
         let refused = format!("no pg_hba.conf entry for host \"{}\"", Family::V6.client());
-        ask(&scene, Family::V6, "select 1").expect_code(2).expect_text(&[&refused]);
-        scene.server.expect_line(&["FATAL", &refused]);
-        scene.gateway.stop();
+        let finished = run(&clients, &mut psql(Family::V6, "select 1"), b"");
+        finished.expect_code(2).expect_text(&[&refused]);
+        server.expect_line(&["FATAL", &refused]);
+
+        // A query is cancelled by a second connection, which comes from the same client.
+        let before = server.count_lines(&["connection received:", &format!("host={address} ")]);
+        let waiting = Program::start(&clients, &mut psql(Family::V4, "select pg_sleep(600)"));
+        server.expect_line(&["statement: select pg_sleep(600)"]);
+        waiting.signal(Signal::SIGINT);
+        waiting.wait().expect_code(1).expect_text(&["canceling statement due to user request"]);
+        let connections = server.count_lines(&["connection received:", &format!("host={address} ")]);
+        assert_eq!(connections, before + 2, "{}", server.output());
+
+        // A balancer's own connection would be one from 127.0.0.1, which many let in.
+        let at = SocketAddr::new(Family::V4.gateway(), 6432);
+        Balancer::of(&net).announce(at, &Version::V2.local(), b"").expect_end();
+        gateway.stop().expect_code(0);
     });
 }

@@ -10,8 +10,8 @@ use crate::haproxy::{HaProxy, frontend};
 pub(crate) struct Scene {
     pub(crate) clients: Namespace,
     pub(crate) server: Program,
-    pub(crate) gateway: Gateway,
-    pub(crate) haproxy: HaProxy,
+    _gateway: Gateway,
+    _haproxy: HaProxy,
 }
 
 impl Scene {
@@ -25,7 +25,7 @@ impl Scene {
         server.expect_listener(&net.gateway, port);
         let gateway = gateway(&net, port);
         let haproxy = HaProxy::start(&net, &format!("{} send-proxy-v2", gateway.address(Family::V4)));
-        Self { clients, server, gateway, haproxy }
+        Self { clients, server, _gateway: gateway, _haproxy: haproxy }
     }
 
     /// A client's connection to HAProxy.

@@ -1,13 +1,14 @@
 //! The command lines about the return path, and what they share with the gateway's.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use mmproxy_routing::{Mark, Ports, Priority, Settings, Table, Transport};
 
 use super::TargetArgs;
 use super::values::{FamilyArg, ProtocolArg, ReturnPathMode, address};
-use crate::config::default;
+use crate::config::{self, default};
 use crate::target_netns::TargetNetnsArgs;
 
 /// How replies come back, and which mark, table and priority that takes.
@@ -130,6 +131,18 @@ pub(crate) struct TeardownArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) about: AboutArgs,
+
+    /// Check every service of a configuration file instead, each with its own targets, return path and namespace
+    ///
+    /// Without FILE it is the one that `mmproxy run` takes.
+    #[arg(
+        short, long, value_name = "FILE", num_args = 0..=1, default_missing_value = config::PATH,
+        conflicts_with_all = [
+            "target_v4", "target_v6", "protocol", "return_path", "mark", "table", "priority", "target_netns",
+            "listen", "tproxy_ports", "tproxy_mark", "tproxy_table",
+        ],
+    )]
+    pub(crate) config: Option<PathBuf>,
 
     /// Connect to nothing: look at routes, sysctls, sockets and firewall rules only
     #[arg(long)]

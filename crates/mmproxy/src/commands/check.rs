@@ -1,58 +1,82 @@
 //! `mmproxy check`: would a spoofed connection work, and what is missing if not?
 
+mod report;
 mod sandbox;
+mod subject;
 
 use std::fmt;
+use std::panic::resume_unwind;
+use std::thread;
 
 use mmproxy_forwarder::{DialOptions, TargetAddr, Targets};
 use mmproxy_routing::check::{self, Counters, ExitKind, Fact, Level, Strangers, Target, locate};
 use mmproxy_routing::{Observed, Plan, State, Transport, observe};
-use serde::Serialize;
 
 use crate::cli::CheckArgs;
-use crate::commands::routing::ways_in;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::jail::Available;
 use crate::privileges;
-use crate::resolve;
-use crate::return_path::{self, ReturnPath, Served, failure};
+use crate::return_path::{self, ReturnPath, failure};
 use crate::runtime;
 use crate::selfcheck::{self, Finding};
 
+use self::subject::Subject;
+
 /// Looks and changes nothing; exit status 0 only if a spoofed connection to every target worked.
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
-    let targets = resolve::targets(args.about.targets)?;
+    let subjects = Subject::all(args)?;
     if !args.no_connect {
         privileges::require_spoofing()?;
     }
     let sandbox = sandbox::parts(Available::here());
-    let ways_in = ways_in(&args.about.listener, args.about.path)?;
-    let way_in = runtime::block_on(observe_all(&ways_in))??;
-    args.about.netns.enter()?;
     let mut console = if args.json { Console::silent() } else { Console::stdout(false) };
-    let mut seen = runtime::block_on(async {
-        let served = Served {
-            families: return_path::families_of(&targets),
-            targets: Some(&targets),
-            allowed: None,
-            elsewhere: args.about.netns.is_given(),
+    let mut looked = Vec::new();
+    for subject in &subjects {
+        if let Some(name) = &subject.name {
+            console.always(format_args!("Service {name}:"));
+        }
+        let seen = elsewhere(|| look_at(subject, !args.no_connect, &mut console));
+        let exit = match &seen {
+            Ok(seen) => {
+                seen.print(&mut console);
+                seen.exit()
+            }
+            // What keeps one service of a file from being looked at is no reason not to look at the others.
+            Err(failure) if subject.name.is_some() => {
+                console.always(format_args!("[!] FAILED: {}.", failure.reason()));
+                failure.hints().iter().for_each(|hint| console.always(format_args!("  hint: {hint}")));
+                failure.exit()
+            }
+            Err(_) => return seen.map(|_| Exit::Ok),
         };
-        let path = ReturnPath::choose(args.about.path, served).await?.here(&mut console);
-        path.reasons().iter().for_each(|reason| console.fine(format_args!("[+] Return path: {reason}.")));
-        let dial = return_path::mark(DialOptions::new(), &path);
-        look(&path, &targets, (!args.no_connect).then_some(&dial)).await
-    })??;
-    seen.way_in = way_in;
-    seen.sandbox = sandbox.to_vec();
-
-    seen.print(&mut console);
-    let exit = seen.exit();
+        looked.push((subject.name.as_deref(), seen, exit));
+    }
+    sandbox.iter().for_each(|part| console.always(part));
+    let exit = looked.iter().map(|(.., exit)| *exit).find(|exit| *exit != Exit::Ok).unwrap_or(Exit::Ok);
     if args.json {
-        let report = Report::new(exit, &seen);
-        println!("{}", serde_json::to_string(&report).expect("strings, numbers and lists always serialize"));
+        println!("{}", report::of(exit, &looked, &sandbox));
     }
     Ok(exit)
+}
+
+/// Runs `look` on a thread of its own, because it moves to the targets' network namespace and stays there.
+fn elsewhere<T: Send>(look: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(look).join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Looks at one of them. Where only headers name targets, the way back is all that can be looked at.
+fn look_at(subject: &Subject, connect: bool, console: &mut Console) -> Result<Seen, Failure> {
+    let way_in = runtime::block_on(observe_all(&subject.ways_in))??;
+    subject.netns.enter()?;
+    let mut seen = runtime::block_on(async {
+        let path = ReturnPath::choose(subject.path, subject.served()).await?.here(console);
+        path.reasons().iter().for_each(|reason| console.fine(format_args!("[+] Return path: {reason}.")));
+        let dial = return_path::mark(DialOptions::new(), &path);
+        look(&path, subject.targets().as_ref(), connect.then_some(&dial)).await
+    })??;
+    seen.way_in = way_in;
+    Ok(seen)
 }
 
 /// All that was looked at.
@@ -68,8 +92,6 @@ struct Seen {
     targets: Vec<Finding>,
     /// Where each spoofed connection died, or that it did not. Empty without connections.
     verdicts: Vec<check::Finding>,
-    /// What workers could be confined with here.
-    sandbox: Vec<sandbox::Part>,
 }
 
 async fn observe_all(plans: &[Plan]) -> Result<Vec<Observed>, Failure> {
@@ -86,7 +108,12 @@ async fn observe_all(plans: &[Plan]) -> Result<Vec<Observed>, Failure> {
 }
 
 /// Without `dial` nothing is connected to.
-async fn look(path: &ReturnPath, targets: &Targets, dial: Option<&DialOptions>) -> Result<Seen, Failure> {
+async fn look(
+    path: &ReturnPath,
+    targets: Option<&Targets>,
+    dial: Option<&DialOptions>,
+) -> Result<Seen, Failure> {
+    let targets: Vec<TargetAddr> = targets.into_iter().flat_map(Targets::iter).collect();
     let mut seen = Seen::default();
     for plan in path.plans().await? {
         seen.objects.extend(observe_all(std::slice::from_ref(&plan)).await?);
@@ -104,7 +131,7 @@ async fn look(path: &ReturnPath, targets: &Targets, dial: Option<&DialOptions>) 
     }
     // Of a datagram nobody can tell whether it arrived.
     let dial = dial.filter(|_| path.transport() == Transport::Tcp);
-    for target in targets.iter() {
+    for target in targets {
         seen.targets.push(selfcheck::route(target, path).await);
         if let Some(dial) = dial {
             seen.connect(target, dial).await?;
@@ -141,7 +168,6 @@ impl Seen {
         self.targets.iter().for_each(|finding| console.always(finding));
         let died = self.verdicts.iter().filter(|verdict| verdict.level == Level::Failed);
         died.for_each(|verdict| console.always(Line(verdict)));
-        self.sandbox.iter().for_each(|part| console.always(part));
     }
 
     /// Connections decide where they were made: an object of the plan may be missing because the operator brings
@@ -184,79 +210,6 @@ impl fmt::Display for Line<'_> {
         match &finding.cure {
             Some(cure) => write!(f, " Cure: {cure}."),
             None => Ok(()),
-        }
-    }
-}
-
-/// The same for another program.
-#[derive(Debug, Serialize)]
-struct Report<'a> {
-    ok: bool,
-    exit: u8,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    way_in: Vec<Object>,
-    return_path: Vec<Object>,
-    targets: &'a [Finding],
-    findings: Vec<Described<'a>>,
-    sandbox: Vec<sandbox::Described>,
-}
-
-/// One object of the return path.
-#[derive(Debug, Serialize)]
-struct Object {
-    command: String,
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    found: Option<String>,
-}
-
-/// One finding; `subject`, `level` and `fact` are words from closed sets.
-#[derive(Debug, Serialize)]
-struct Described<'a> {
-    subject: &'static str,
-    target: Option<String>,
-    level: &'static str,
-    fact: &'static str,
-    found: &'a str,
-    why: &'a str,
-    cure: Option<&'a str>,
-}
-
-impl<'a> Report<'a> {
-    fn new(exit: Exit, seen: &'a Seen) -> Self {
-        Self {
-            ok: exit == Exit::Ok,
-            exit: exit as u8,
-            way_in: seen.way_in.iter().map(Object::new).collect(),
-            return_path: seen.objects.iter().map(Object::new).collect(),
-            targets: &seen.targets,
-            findings: seen.findings.iter().chain(&seen.verdicts).map(Described::new).collect(),
-            sandbox: seen.sandbox.iter().map(|part| part.described()).collect(),
-        }
-    }
-}
-
-impl Object {
-    fn new(observed: &Observed) -> Self {
-        let (state, found) = match &observed.state {
-            State::Present(owner) => ("present", Some(owner.to_string())),
-            State::Missing => ("missing", observed.near_miss.clone()),
-            State::Different { found, .. } => ("different", Some(found.clone())),
-        };
-        Self { command: observed.step.to_string(), state, found }
-    }
-}
-
-impl<'a> Described<'a> {
-    fn new(finding: &'a check::Finding) -> Self {
-        Self {
-            subject: finding.subject.label(),
-            target: finding.target.map(|target| target.to_string()),
-            level: finding.level.label(),
-            fact: finding.fact.label(),
-            found: &finding.found,
-            why: &finding.why,
-            cure: finding.cure.as_deref(),
         }
     }
 }

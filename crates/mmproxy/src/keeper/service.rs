@@ -5,7 +5,6 @@ use std::sync::Arc;
 use mmproxy_forwarder::{
     AllowList, AllowedTarget, DialOptions, TargetChoice, TargetHealth, Targets, UdpOptions,
 };
-use mmproxy_routing::families_available;
 
 use crate::channel::Assignment;
 use crate::cli::{ProtocolArg, SourcePortArg};
@@ -176,22 +175,7 @@ const FEW_PORTS: usize = 1024;
 
 /// The return path for the targets, wherever they are named.
 async fn return_path(service: &ServiceSpec, targets: &TargetChoice) -> Result<ReturnPath, Failure> {
-    let elsewhere = service.target_netns.is_some();
-    let served = match targets {
-        TargetChoice::Fixed(targets) => Served {
-            families: return_path::families_of(targets),
-            targets: Some(targets),
-            allowed: None,
-            elsewhere,
-        },
-        // A header may name a target of either family.
-        TargetChoice::FromHeader { allowed, others } => Served {
-            families: families_available(),
-            targets: others.as_ref(),
-            allowed: Some(allowed),
-            elsewhere,
-        },
-    };
+    let served = Served::by(targets, service.target_netns.is_some());
     let chosen = ReturnPath::choose(service.path(), served).await?;
     chosen.refuse_unfit()?;
     Ok(chosen)

@@ -6,10 +6,11 @@ use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 use mmproxy_forwarder::{
-    AllowedTarget, AllowedTargets, Family as TargetFamily, OwnAddresses, TargetAddr, Targets,
+    AllowedTarget, AllowedTargets, Family as TargetFamily, OwnAddresses, TargetAddr, TargetChoice, Targets,
 };
 use mmproxy_routing::{
-    Families, Family, Mode, Plan, Question, Transport, Verdict, default_device, ipv6_off, lookup,
+    Families, Family, Mode, Plan, Question, Transport, Verdict, default_device, families_available, ipv6_off,
+    lookup,
 };
 
 use crate::cli::{ReturnPathArgs, ReturnPathMode};
@@ -28,6 +29,26 @@ pub(crate) struct Served<'a> {
     pub(crate) allowed: Option<&'a AllowedTargets>,
     /// Whether they are in another network namespace: their addresses are that one's, and say nothing here.
     pub(crate) elsewhere: bool,
+}
+
+impl<'a> Served<'a> {
+    /// What goes to these targets; a header may name one of either family.
+    pub(crate) fn by(targets: &'a TargetChoice, elsewhere: bool) -> Self {
+        match targets {
+            TargetChoice::Fixed(targets) => Self {
+                families: super::families_of(targets),
+                targets: Some(targets),
+                allowed: None,
+                elsewhere,
+            },
+            TargetChoice::FromHeader { allowed, others } => Self {
+                families: families_available(),
+                targets: others.as_ref(),
+                allowed: Some(allowed),
+                elsewhere,
+            },
+        }
+    }
 }
 
 /// The return path that was chosen: a mode for each family, before anything is looked at in detail or changed.
