@@ -46,6 +46,14 @@ impl TargetChoice {
         }
     }
 
+    /// The target that is configured for `family`, if one is.
+    pub(crate) fn configured(&self, family: Family) -> Option<TargetAddr> {
+        match self {
+            Self::Fixed(targets) | Self::FromHeader { others: Some(targets), .. } => targets.of(family),
+            Self::FromHeader { others: None, .. } => None,
+        }
+    }
+
     /// The target of a connection that is the balancer's own, or whose client nobody knows.
     pub(crate) fn of_balancer(&self, peer: PeerAddr) -> Result<TargetAddr, SessionError> {
         match self {

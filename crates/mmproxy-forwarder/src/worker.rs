@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -177,6 +178,7 @@ pub(crate) struct Seat {
     admitted: bool,
     /// It counts below the limits on clients, too.
     counted: bool,
+    half_closed: AtomicBool,
     /// What its session has delivered.
     pub(crate) traffic: Traffic,
 }
@@ -184,12 +186,25 @@ pub(crate) struct Seat {
 impl Seat {
     fn new(worker: Arc<Worker>, key: u32) -> Self {
         let traffic = Traffic::new(tokio::time::Instant::now());
-        Self { worker, key, admitted: false, counted: false, traffic }
+        Self { worker, key, admitted: false, counted: false, half_closed: AtomicBool::new(false), traffic }
     }
 
     /// A beat of its worker's.
     pub(crate) fn beat(&self) -> Beat<'_> {
         Beat::new(&self.worker.ticker, self.key)
+    }
+
+    /// One side has ended, and the other was told.
+    pub(crate) fn half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::Relaxed)
+    }
+
+    /// One side has ended; whether that is news.
+    pub(crate) fn note_half_closed(&self) -> bool {
+        // One writer.
+        let news = !self.half_closed();
+        self.half_closed.store(true, Ordering::Relaxed);
+        news
     }
 
     /// Lets the worker give this task a turn.

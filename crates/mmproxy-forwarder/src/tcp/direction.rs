@@ -51,11 +51,17 @@ pub(crate) struct Direction {
     done: bool,
 }
 
-/// Taken from the sender and not yet accepted by the receiver.
+/// Taken from the sender and not yet accepted by the receiver. Small, because an idle session has two of them.
 enum Carried {
     Nothing,
-    Bytes(BytesMut),
+    Bytes(Box<BytesMut>),
     Pipe(Lent),
+}
+
+impl Carried {
+    fn bytes(bytes: BytesMut) -> Self {
+        if bytes.is_empty() { Self::Nothing } else { Self::Bytes(Box::new(bytes)) }
+    }
 }
 
 /// Which end of a direction failed.
@@ -75,8 +81,7 @@ impl Broken {
 impl Direction {
     /// `first` is delivered before anything that is read.
     pub(crate) fn new(first: BytesMut) -> Self {
-        let carried = if first.is_empty() { Carried::Nothing } else { Carried::Bytes(first) };
-        Self { carried, blocked: false, bulk: false, ended: false, done: false }
+        Self { carried: Carried::bytes(first), blocked: false, bulk: false, ended: false, done: false }
     }
 
     /// Everything was moved and the receiver knows.
@@ -200,7 +205,7 @@ impl Direction {
             way.moved.add(sent);
             way.total.add(sent);
             if sent < read {
-                self.carried = Carried::Bytes(BytesMut::from(&buffer[sent..read]));
+                self.carried = Carried::bytes(BytesMut::from(&buffer[sent..read]));
             }
             Poll::Ready(Ok(read))
         })

@@ -32,7 +32,7 @@ pub(crate) struct Scarcity<'a> {
 
 #[derive(Default)]
 struct State {
-    spare: Vec<Pipe>,
+    spare: Vec<Box<Pipe>>,
     lent: usize,
     /// Fewest spare ones since the last look: so many were not needed.
     unneeded: usize,
@@ -68,7 +68,7 @@ impl Pipes {
                 state.again_at = Some(now + PAUSE);
                 let pipe = Pipe::new(&self.options, &*self.scarce)?;
                 state.again_at = None;
-                pipe
+                Box::new(pipe)
             }
         };
         state.lent += 1;
@@ -76,7 +76,7 @@ impl Pipes {
         Some(Lent { pipe: Some(pipe), pipes: Arc::clone(self) })
     }
 
-    fn take_back(self: &Arc<Self>, pipe: Pipe) {
+    fn take_back(self: &Arc<Self>, pipe: Box<Pipe>) {
         let mut state = self.lock();
         state.lent -= 1;
         // A pipe that holds bytes is of a session that broke: nobody else may get them.
@@ -127,8 +127,8 @@ async fn tend(pipes: Weak<Pipes>) {
 
 /// A pipe and the bytes in it. Dropped, it goes back to where it was lent from.
 pub(crate) struct Lent {
-    /// `Some` until it is dropped.
-    pipe: Option<Pipe>,
+    /// `Some` until it is dropped. In a box that goes with it from one to the next.
+    pipe: Option<Box<Pipe>>,
     pipes: Arc<Pipes>,
 }
 

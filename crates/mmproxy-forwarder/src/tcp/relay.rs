@@ -22,9 +22,6 @@ use crate::worker::Seat;
 
 /// Who looks on while a session relays.
 pub(crate) trait Onlooker {
-    /// The session's.
-    fn seat(&self) -> &Seat;
-
     /// A turn of the session begins.
     fn turn(&self, peer: &TcpStream, target: &TcpStream);
 
@@ -34,8 +31,16 @@ pub(crate) trait Onlooker {
 
 /// Two connections and what is on its way between them: nearly all that an idle session consists of.
 pub(crate) struct Relay {
+    sides: Sides,
+    ways: Ways,
+}
+
+struct Sides {
     peer: Socket,
     target: Socket,
+}
+
+struct Ways {
     up: Direction,
     down: Direction,
 }
@@ -43,74 +48,71 @@ pub(crate) struct Relay {
 impl Relay {
     /// `payload` is what the peer sent behind its header.
     pub(crate) fn new(peer: Socket, target: Socket, payload: BytesMut) -> Self {
-        Self { peer, target, up: Direction::new(payload), down: Direction::new(BytesMut::new()) }
+        let ways = Ways { up: Direction::new(payload), down: Direction::new(BytesMut::new()) };
+        Self { sides: Sides { peer, target }, ways }
     }
 
-    /// Relays everything either side sends until both have ended; [`finish`](Self::finish) is what is left to do then.
-    ///
-    /// The end of one side is carried over to the other at once and its answers still come back. When one side
-    /// breaks, what it had sent before is delivered as far as the other side takes it within the time that the
-    /// configuration gives last words; dropping the relay then resets both.
-    pub(crate) async fn run(&mut self, onlooker: &impl Onlooker) -> Result<(), RelayError> {
-        let Self { peer, target, up, down } = self;
-        let mut both = Both {
-            peer,
-            target,
-            up,
-            down,
-            seat: onlooker.seat(),
+    /// Begins to relay for the session of `seat`.
+    pub(crate) fn begin<'a>(&'a mut self, seat: &'a Seat) -> Relaying<'a> {
+        Relaying {
+            sides: &self.sides,
+            ways: &mut self.ways,
+            seat,
             probes: Probes::Unasked,
             peer_watch: Watch::default(),
             target_watch: Watch::default(),
-        };
-        let Err(broken) = poll_fn(|cx| both.poll(onlooker, cx)).await else { return Ok(()) };
-
-        // On the heap: most sessions end otherwise.
-        Box::pin(both.hear_out(broken.side)).await;
-        onlooker.seat().traffic.note_turn();
-        Err(broken)
+        }
     }
 
     /// Closes both in order.
     pub(crate) fn finish(self) {
-        self.peer.finish();
-        self.target.finish();
+        let Sides { peer, target } = self.sides;
+        peer.finish();
+        target.finish();
     }
 }
 
-/// Both directions while they are polled.
-struct Both<'a> {
-    peer: &'a Watched,
-    target: &'a Watched,
-    up: &'a mut Direction,
-    down: &'a mut Direction,
+/// A relay at work. There is one in every idle session, too, so it is small: what it can ask for again it does not keep.
+pub(crate) struct Relaying<'a> {
+    sides: &'a Sides,
+    ways: &'a mut Ways,
     seat: &'a Seat,
     probes: Probes,
     peer_watch: Watch<'a>,
     target_watch: Watch<'a>,
 }
 
-impl<'a> Both<'a> {
-    fn poll(&mut self, onlooker: &impl Onlooker, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
-        onlooker.turn(self.peer.get_ref(), self.target.get_ref());
+impl<'a> Relaying<'a> {
+    /// Relays everything either side sends until both have ended; [`finish`](Relay::finish) is what is left to do then.
+    ///
+    /// The end of one side is carried over to the other at once and its answers still come back. When one side breaks,
+    /// [`hear_out`](Self::hear_out) comes first; dropping the relay then resets both.
+    pub(crate) fn poll(
+        &mut self,
+        onlooker: &impl Onlooker,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), RelayError>> {
+        let Sides { peer, target } = self.sides;
+        onlooker.turn(peer.get_ref(), target.get_ref());
         let (upward, downward) = (self.upward(), self.downward());
+        let Ways { up, down } = &mut *self.ways;
         // Reading first: data that came before a reset is moved in the ordinary way.
-        let one = self.up.poll(upward, self.down.is_done(), cx).map_err(RelayError::going_up)?;
-        let other = self.down.poll(downward, self.up.is_done(), cx).map_err(RelayError::going_down)?;
+        let one = up.poll(upward, down.is_done(), cx).map_err(RelayError::going_up)?;
+        let other = down.poll(downward, up.is_done(), cx).map_err(RelayError::going_down)?;
         self.seat.traffic.note_turn();
         match (one.is_ready(), other.is_ready()) {
             (true, true) => return Poll::Ready(Ok(())),
             (false, false) => {}
             (peer_ended, _) => {
-                if self.seat.traffic.note_half_closed() {
+                if self.seat.note_half_closed() {
                     onlooker.half_closed(if peer_ended { Side::Peer } else { Side::Target });
                 }
             }
         }
-        if let Poll::Ready(error) = self.peer_watch.poll(self.up.is_deaf(), self.peer, cx) {
+        if let Poll::Ready(error) = self.peer_watch.poll(up.is_deaf(), peer, cx) {
             return Poll::Ready(Err(RelayError { side: Side::Peer, error }));
         }
-        if let Poll::Ready(error) = self.target_watch.poll(self.down.is_deaf(), self.target, cx) {
+        if let Poll::Ready(error) = self.target_watch.poll(down.is_deaf(), target, cx) {
             return Poll::Ready(Err(RelayError { side: Side::Target, error }));
         }
         self.ask_for_probes(cx);
@@ -122,10 +124,10 @@ impl<'a> Both<'a> {
             Probes::Unasked => self.probes = Probes::Due(self.seat.beat().ask(cx.waker())),
             Probes::Due(asked) if self.seat.beat().has_come(asked) => {
                 self.probes = Probes::Sent;
-                for side in [self.peer, self.target] {
+                for side in [&self.sides.peer, &self.sides.target] {
                     if let Some(keepalive) = self.seat.worker.gateway.config.dial.keepalive {
                         // It cannot fail on a TCP socket; if it did, the session would still be one worth having.
-                        keep_alive(&SockRef::from(side), keepalive).ok();
+                        keep_alive(&SockRef::from(&**side), keepalive).ok();
                     }
                 }
             }
@@ -133,12 +135,13 @@ impl<'a> Both<'a> {
         }
     }
 
-    /// Delivers what `side`, which is broken, had said before.
-    async fn hear_out(self, side: Side) {
+    /// Delivers what `side`, which is broken, had said before, as far as the other side takes it within the time that
+    /// the configuration gives last words.
+    pub(crate) async fn hear_out(self, side: Side) {
         let (upward, downward) = (self.upward(), self.downward());
         let (speaker, way) = match side {
-            Side::Peer => (self.up, upward),
-            Side::Target => (self.down, downward),
+            Side::Peer => (&mut self.ways.up, upward),
+            Side::Target => (&mut self.ways.down, downward),
         };
         let said = async {
             let dry = poll_fn(|cx| speaker.poll_dry(way, cx)).await;
@@ -153,13 +156,14 @@ impl<'a> Both<'a> {
             _ = timeout(self.seat.worker.gateway.config.last_words, said) => {}
             _ = failure(way.to) => {}
         }
+        self.seat.traffic.note_turn();
     }
 
     fn upward(&self) -> Way<'a> {
         let Seat { worker, traffic, .. } = self.seat;
         Way {
-            from: self.peer,
-            to: self.target,
+            from: &self.sides.peer,
+            to: &self.sides.target,
             moved: &traffic.up,
             total: &worker.totals.up,
             pipes: &worker.pipes,
@@ -169,8 +173,8 @@ impl<'a> Both<'a> {
     fn downward(&self) -> Way<'a> {
         let Seat { worker, traffic, .. } = self.seat;
         Way {
-            from: self.target,
-            to: self.peer,
+            from: &self.sides.target,
+            to: &self.sides.peer,
             moved: &traffic.down,
             total: &worker.totals.down,
             pipes: &worker.pipes,
@@ -286,13 +290,20 @@ mod tests {
 
     /// Nobody looks on.
     impl Onlooker for Seat {
-        fn seat(&self) -> &Seat {
-            self
-        }
-
         fn turn(&self, _peer: &TcpStream, _target: &TcpStream) {}
 
         fn half_closed(&self, _ended: Side) {}
+    }
+
+    impl Relay {
+        async fn run(&mut self, seat: &Seat) -> Result<(), RelayError> {
+            let mut relaying = self.begin(seat);
+            let ended = poll_fn(|cx| relaying.poll(seat, cx)).await;
+            if let Err(broken) = &ended {
+                relaying.hear_out(broken.side).await;
+            }
+            ended
+        }
     }
 
     /// A connection: the gateway's end, and the far one.

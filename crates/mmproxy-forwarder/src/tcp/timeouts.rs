@@ -89,7 +89,7 @@ impl Future for Silence<'_> {
     type Output = Silent;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Silent> {
-        let half_closed = self.seat.traffic.half_closed();
+        let half_closed = self.seat.half_closed();
         let Some((limit, silent)) = self.limits.now(half_closed) else { return Poll::Pending };
         let seen = Seen { bytes: self.seat.traffic.up().wrapping_add(self.seat.traffic.down()), half_closed };
         let beat = self.seat.beat();
@@ -167,7 +167,7 @@ mod tests {
             for (second, end) in moments {
                 sleep(start + Duration::from_secs(second) - Instant::now()).await;
                 if end {
-                    seat.traffic.note_half_closed();
+                    seat.note_half_closed();
                 } else {
                     seat.traffic.note_up(1);
                 }

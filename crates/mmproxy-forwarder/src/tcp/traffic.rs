@@ -1,7 +1,7 @@
 //! Bytes that were moved: of one session, and of all sessions of a worker.
 
 use std::ops::AddAssign;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,18 +14,11 @@ pub(crate) struct Traffic {
     opened: Instant,
     /// Nanoseconds from `opened` to the first byte down; 0 before.
     first_down: AtomicU64,
-    half_closed: AtomicBool,
 }
 
 impl Traffic {
     pub(crate) const fn new(opened: Instant) -> Self {
-        Self {
-            up: Moved::new(),
-            down: Moved::new(),
-            opened,
-            first_down: AtomicU64::new(0),
-            half_closed: AtomicBool::new(false),
-        }
+        Self { up: Moved::new(), down: Moved::new(), opened, first_down: AtomicU64::new(0) }
     }
 
     /// When the session began.
@@ -41,19 +34,6 @@ impl Traffic {
     /// Bytes the peer's socket accepted.
     pub(crate) fn down(&self) -> u64 {
         self.down.get()
-    }
-
-    /// One side has ended, and the other was told.
-    pub(crate) fn half_closed(&self) -> bool {
-        self.half_closed.load(Ordering::Relaxed)
-    }
-
-    /// One side has ended; whether that is news.
-    pub(crate) fn note_half_closed(&self) -> bool {
-        // One writer.
-        let news = !self.half_closed();
-        self.half_closed.store(true, Ordering::Relaxed);
-        news
     }
 
     /// Remembers when the first byte went down. To be called after each turn; two loads where there is nothing to do.

@@ -157,6 +157,7 @@ impl Fault {
             Self::PacketLoss => {
                 let percent = chance.between(1, 3);
                 let ends = [(&world.net.gateway, "lb0"), (&world.net.balancer, "gw0")];
+                load.loss_changes();
                 for (namespace, device) in ends {
                     lose(namespace, device, percent);
                 }
@@ -164,6 +165,7 @@ impl Fault {
                 for (namespace, _) in ends {
                     shell(namespace, "nft delete table inet weather");
                 }
+                load.loss_changes();
                 Ok(())
             }
         }

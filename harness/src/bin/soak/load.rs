@@ -22,6 +22,8 @@ pub(crate) struct Load {
     changed: Condvar,
     /// Odd while a fault is on that may break sessions.
     disturbance: AtomicU64,
+    /// Odd while packets are lost.
+    loss: AtomicU64,
     /// How often the balancer has been started anew: then it forgets its connections.
     balancer: AtomicU64,
     pub(crate) counts: Counts,
@@ -73,6 +75,7 @@ impl Load {
             pace: Mutex::new(Pace { paused: true, ..Pace::default() }),
             changed: Condvar::new(),
             disturbance: AtomicU64::new(0),
+            loss: AtomicU64::new(0),
             balancer: AtomicU64::new(0),
             counts: Counts::default(),
             failure: Mutex::new(None),
@@ -175,6 +178,17 @@ impl Load {
         }
         self.disturbance.fetch_add(1, SeqCst);
         Ok(())
+    }
+
+    /// Packets begin to be lost, or are lost no more. Sessions have to bear it; a reset that is lost is not sent again.
+    pub(crate) fn loss_changes(&self) {
+        self.loss.fetch_add(1, SeqCst);
+    }
+
+    /// What tells later whether a fault can have been between a reset and the one it was for; `None` while one is.
+    fn undisturbed(&self) -> Option<(u64, u64)> {
+        let seen = (self.disturbance.load(SeqCst), self.loss.load(SeqCst));
+        (seen.0.is_multiple_of(2) && seen.1.is_multiple_of(2)).then_some(seen)
     }
 
     /// The balancer is started anew.

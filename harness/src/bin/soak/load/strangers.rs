@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 
@@ -15,11 +14,10 @@ use crate::world::{TCP, World};
 /// A handful at a time.
 pub(super) fn lane(load: &Load, mut chance: Chance) -> impl FnMut() {
     move || {
-        let seen = load.disturbance.load(SeqCst);
+        let seen = load.undisturbed();
         for _ in 0..chance.between(1, 30) {
             if let Err(reason) = wrong(load, &mut chance) {
-                let calm = seen.is_multiple_of(2) && load.disturbance.load(SeqCst) == seen;
-                if calm {
+                if seen.is_some() && load.undisturbed() == seen {
                     load.fail(reason);
                 }
             }
