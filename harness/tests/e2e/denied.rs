@@ -55,6 +55,26 @@ fn the_smallest_network_decides_and_with_allowed_clients_nobody_else_is_served()
 }
 
 #[test]
+fn clients_on_the_command_line_are_allowed_beside_those_of_a_file_and_nobody_else_is_served() {
+    isolated(|| {
+        let file = scratch().join("allow.txt");
+        fs::write(&file, "198.51.100.0/24\n").expect("own");
+        let scene = Scene::with(V4, |flags| {
+            let networks = ["--allow-client", "192.0.2.7", "--allow-client", "203.0.113.0/24"];
+            flags.with(["--verbose", "--allow-client-file", file.to_str().expect("ASCII")]).with(networks)
+        });
+        for allowed in ["192.0.2.7:4711", "203.0.113.200:4711", "198.51.100.7:4711"] {
+            scene.expect_served(allowed);
+        }
+        for denied in ["192.0.2.8:4711", "203.0.114.1:4711"] {
+            scene.expect_denied(denied, "client_denied");
+        }
+        let health = scene.open(b"PROXY UNKNOWN\r\n");
+        talk(&health, &scene.target.accept());
+    });
+}
+
+#[test]
 fn an_empty_list_of_allowed_clients_serves_no_client_and_the_gateway_says_so() {
     isolated(|| {
         let file = scratch().join("allow.txt");
