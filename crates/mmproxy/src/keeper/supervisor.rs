@@ -479,9 +479,10 @@ impl<'a> Supervisor<'a> {
     }
 
     fn drain(&mut self) {
-        notify::stopping();
         let drain = self.shifts[&self.current].services.global.drain;
         self.stopping = Some(Instant::now() + drain + PATIENCE);
+        // Workers that are killed then have their own patience.
+        notify::stopping(drain + 3 * PATIENCE);
         self.due.clear();
         // Workers close theirs: with these, whoever connects is refused instead of waiting for nobody.
         self.shifts.values_mut().for_each(|shift| shift.sockets = Sockets::default());
