@@ -3,6 +3,7 @@
 use std::fs;
 
 use harness::{Datagrams, Echo, Family, Gateway, Target, Topology, V2, addr, isolated, scratch};
+use nix::sys::signal::Signal;
 
 use crate::support::{Scene, client, frontend, talk};
 use Family::{V4, V6};
@@ -71,6 +72,31 @@ fn clients_on_the_command_line_are_allowed_beside_those_of_a_file_and_nobody_els
         }
         let health = scene.open(b"PROXY UNKNOWN\r\n");
         talk(&health, &scene.target.accept());
+    });
+}
+
+#[test]
+fn a_reload_takes_up_another_list_of_clients_and_a_broken_one_changes_nothing() {
+    isolated(|| {
+        let file = scratch().join("deny.txt");
+        let path = file.to_str().expect("ASCII");
+        let deny = |text: &str| fs::write(&file, text).expect("own");
+        deny("192.0.2.7\n");
+        let scene = Scene::with(V4, |flags| flags.with(["--verbose", "--deny-client-file", path]));
+        scene.expect_denied("192.0.2.7:4711", "client_denied");
+        scene.expect_served("192.0.2.8:4711");
+        deny("192.0.2.8\n");
+        scene.gateway.program().signal(Signal::SIGHUP);
+        scene.gateway.expect_log(&["INFO", "reloaded"]);
+        scene.expect_denied("192.0.2.8:4712", "client_denied");
+        scene.expect_served("192.0.2.7:4712");
+        deny("192.0.2.7\nclient.example\n");
+        scene.gateway.program().signal(Signal::SIGHUP);
+        scene.gateway.expect_log(&["ERROR", "deny.txt:2"]);
+        scene.gateway.expect_log(&["not reloaded", "served on"]);
+        scene.expect_denied("192.0.2.8:4713", "client_denied");
+        scene.expect_served("192.0.2.7:4713");
+        scene.gateway.stop();
     });
 }
 

@@ -51,6 +51,26 @@ fn a_worker_that_is_killed_again_and_again_is_replaced_each_time() {
 }
 
 #[test]
+fn what_was_installed_goes_at_the_end_also_after_a_worker_was_killed() {
+    isolated(|| {
+        let host = Host::new();
+        let gateway = host.start();
+        let worker = gateway.worker();
+        kill_process(worker);
+        gateway.expect_log(&["INFO", "another worker serves"]);
+        host.expect_changed();
+        host.expect_served(&gateway);
+        gateway.stop();
+        host.expect_as_before();
+        // And where there is nobody to put in its place.
+        let gateway = host.start();
+        kill_process(gateway.worker());
+        gateway.stop();
+        host.expect_as_before();
+    });
+}
+
+#[test]
 fn a_worker_that_is_killed_under_load_is_back_within_a_second_and_whoever_comes_then_is_served() {
     isolated(|| {
         // The second is about the pause before another one is started, which is none. How long the machine takes to start
