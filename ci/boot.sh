@@ -26,7 +26,7 @@ make_files() {
     say "debootstrap makes the files of $1, which takes some minutes the first time"
     rm -rf "$files"
     mkdir -p "$files"
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,iproute2,nftables,python3-minimal \
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,nftables,python3-minimal \
         "$1" "$files/root" "$(mirror)" >"$files/log" 2>&1 || { tail -n 20 "$files/log" >&2; die "debootstrap $1 failed"; }
     touch "$files/complete"
 }

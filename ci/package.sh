@@ -143,7 +143,7 @@ installs_and_refuses_to_start_until_it_knows_who_may_connect() {
 starts_once_it_knows() {
     sed -i 's|^#allow = .*|allow = ["127.0.0.1", "::1"]|; s|^#drain = .*|drain = "5m"|' "$root/etc/mmproxy/mmproxy.toml"
     # The stand-in says that it is an old one.
-    [ -e "$root/etc/systemd/system/mmproxy.service.d/before-253.conf" ] || die 'an old systemd does not get its drop-in'
+    [ -L "$root/etc/systemd/system/mmproxy.service.d/before-253.conf" ] || die 'an old systemd does not get its drop-in'
     python3 ci/package-load.py serve 22 &
     # A connection that ends at once is what the server gets here; it is no session.
     await 'the server listens' bash -c 'exec 3<>/dev/tcp/127.0.0.1/22' 2>/dev/null
@@ -207,7 +207,7 @@ what_the_readme_says_installs_it_and_gets_rid_of_it() {
     block 1
     await 'the gateway listens' logged 'Listening on' 1
     in_root mmproxy probe --via "127.0.0.1:$PORT" --source 192.0.2.7:4711 --send 'hello\n' --wait 5s >"$root/run/probe.log" 2>&1
-    grep -qF '192.0.2.7:4711 hello' "$root/run/probe.log" || die "the server saw somebody else: $(<"$root/run/probe.log")"
+    grep -qF '192.0.2.7 4711 hello' "$root/run/probe.log" || die "the server saw somebody else: $(<"$root/run/probe.log")"
     block 2
     diff "$scratch/network" <(network) || die "the network is not as it was ('>' is new)"
     [ -z "$(changed_files)" ] || die "files are not as they were:"$'\n'"$(changed_files)"
