@@ -48,6 +48,10 @@ demo:
 systemd:
     ci/systemd.sh
 
+# The package and its units under a real systemd; needs root and debootstrap.
+boot *suites:
+    ci/boot.sh {{suites}}
+
 # How fast, beside the peers: writes docs/benchmarks/DATE; `just bench --quick` for two minutes, `--help` for more.
 bench *args:
     ci/bench.sh {{args}}

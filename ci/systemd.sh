@@ -17,10 +17,10 @@ version=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\1/p')
 # What is verified is the unit as it would be installed, with an executable that is there, and before systemd 253
 # with what such a system needs.
 cp deploy/systemd/mmproxy.socket "$scratch"
-sed "s|^ExecStart=/usr/sbin/mmproxy|ExecStart=$(command -v true)|" deploy/systemd/mmproxy.service >"$scratch/mmproxy.service"
+sed -E "s#^(ExecStart|ExecReload)=/usr/sbin/mmproxy#\1=$(command -v true)#" deploy/systemd/mmproxy.service >"$scratch/mmproxy.service"
 grep -q "^ExecStart=$(command -v true) run --config " "$scratch/mmproxy.service" || die 'mmproxy.service does not start /usr/sbin/mmproxy'
 if [ "$version" -lt 253 ]; then
-    sed -i '/^Type=notify-reload$/d' "$scratch/mmproxy.service"
+    sed -i '/^Type=notify-reload$/d; /^ReloadSignal=/d' "$scratch/mmproxy.service"
     mkdir "$scratch/mmproxy.service.d"
     cp deploy/systemd/before-253.conf "$scratch/mmproxy.service.d"
 fi

@@ -46,8 +46,8 @@ strip --strip-debug "$root/usr/sbin/mmproxy"
 # --- files of the tree -----------------------------------------------------------------------------------
 
 place 644 lib/systemd/system deploy/systemd/mmproxy.service deploy/systemd/mmproxy.socket
-# Debian 12 has systemd 252; what newer ones lose by it is that `systemctl reload` waits for the end.
-place 644 lib/systemd/system/mmproxy.service.d deploy/systemd/before-253.conf
+# Debian 12 has systemd 252: where there is such an old one, postinst puts it among the drop-ins.
+place 644 usr/share/mmproxy deploy/systemd/before-253.conf
 place 644 usr/share/mmproxy/allow deploy/allow/*.txt
 # Beside the lists that they name.
 place 644 usr/share/mmproxy/recipes deploy/recipes/*.toml

@@ -223,6 +223,11 @@ impl Connection {
         done.unwrap_or_else(|error| panic!("shutdown towards {}: {error}", self.peer));
     }
 
+    /// The same toward an other side that may have ended the connection already.
+    pub fn offer_end(&self) {
+        self.stream.shutdown(Shutdown::Write).ok();
+    }
+
     /// Ends the connection with a reset (RST).
     pub fn reset(self) {
         // Lingering for no time at all: close(2) discards what is queued and sends RST.

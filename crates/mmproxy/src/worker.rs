@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use mmproxy_forwarder::{Namespace, TargetNamespace};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
@@ -39,11 +39,19 @@ pub(crate) fn main() -> Result<Exit, Failure> {
     let channel = channel().map_err(|error| {
         Failure::new(Exit::Usage, error).hint("a worker is started by mmproxy itself, not by hand")
     })?;
+    leave_signals_to_the_keeper().map_err(|error| Failure::new(Exit::Software, error))?;
     runtime::block_on(async {
         let (mouth, ear) = halves::<Report, Order>(channel, LONGEST_ORDER)
             .map_err(|error| Failure::new(Exit::Software, error))?;
         work(mouth, ear).await
     })?
+}
+
+/// A terminal sends signals to every process of a group, and a service manager to every one of a service: a worker that
+/// ended by them would take its sessions along before the keeper could let them finish.
+fn leave_signals_to_the_keeper() -> nix::Result<()> {
+    // Threads that are started later inherit it.
+    SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]).thread_block()
 }
 
 /// The socket to the keeper.

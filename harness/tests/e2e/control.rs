@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::thread;
 
 use harness::expect::eventually;
 use harness::{Family, Finished, Program, Target, Version, addr, isolated, mmproxy, run, scratch};
 
-use crate::support::{Scene, client, talk};
+use crate::support::{Scene, client, header, talk};
 use Family::V4;
 
 /// A gateway that can be asked, and how to.
@@ -136,20 +138,71 @@ fn a_trace_shows_each_step_of_the_clients_that_are_meant_also_across_a_reload() 
     });
 }
 
+/// A gateway that can be asked, and its list of balancers.
+fn with_a_list() -> (Asked, PathBuf) {
+    let list = scratch().join("balancers.txt");
+    fs::write(&list, "10.0.0.0/24\n").expect("room");
+    let socket = scratch().join("control.sock").to_str().expect("UTF-8").to_owned();
+    let scene = Scene::with(V4, |flags| {
+        flags.allowed_subnets(list.to_str().expect("UTF-8")).with(["--control", &socket])
+    });
+    (Asked { scene, socket }, list)
+}
+
 #[test]
 fn a_reload_that_is_refused_tells_whoever_asked_why() {
     isolated(|| {
-        let list = scratch().join("balancers.txt");
-        fs::write(&list, "10.0.0.0/24\n").expect("room");
-        let socket = scratch().join("control.sock").to_str().expect("UTF-8").to_owned();
-        let scene = Scene::with(V4, |flags| {
-            flags.allowed_subnets(list.to_str().expect("UTF-8")).with(["--control", &socket])
-        });
-        let asked = Asked { scene, socket };
+        let (asked, list) = with_a_list();
         fs::write(&list, "nobody\n").expect("room");
         asked.run(&["reload"]).expect_code(69).expect_text(&["balancers.txt:1: "]);
         fs::write(&list, "10.0.0.0/24\n").expect("room");
         asked.run(&["reload"]).expect_code(0);
+        asked.scene.expect_alive();
+        asked.scene.gateway.stop();
+    });
+}
+
+#[test]
+fn whoever_asks_for_a_reload_during_another_one_is_told_of_what_was_there_when_it_asked() {
+    isolated(|| {
+        let (asked, list) = with_a_list();
+        let begun = || asked.scene.gateway.program().count_lines(&["INFO", "reloading"]);
+        for round in 0..6 {
+            thread::scope(|scope| {
+                let before = begun();
+                scope.spawn(|| asked.run(&["reload"]).expect_code(0));
+                eventually("the first one to begin", || (begun() > before).then_some(()));
+                let allowed = round % 2 == 1;
+                fs::write(&list, if allowed { "10.0.0.0/24\n" } else { "192.0.2.0/24\n" }).expect("room");
+                asked.run(&["reload"]).expect_code(0);
+                if allowed {
+                    asked.scene.expect_alive();
+                } else {
+                    let address = asked.scene.gateway.address(V4);
+                    asked.scene.balancer.expect_turned_away(address, &header(Version::V2, V4));
+                }
+            });
+        }
+        asked.scene.gateway.stop();
+    });
+}
+
+#[test]
+fn where_nobody_answers_a_reload_can_be_asked_for_by_signal() {
+    isolated(|| {
+        let (asked, list) = with_a_list();
+        let keeper = asked.scene.gateway.program().pid().to_string();
+        let by_signal = |pid: &str, socket: &str| {
+            let command = ["reload", "--control", socket, "--or-signal", pid];
+            run(&asked.scene.net.gateway, &mut mmproxy(command), b"")
+        };
+        by_signal(&keeper, "/nonexistent/control.sock").expect_code(0).expect_text(&["SIGHUP"]);
+        asked.scene.gateway.expect_log(&["INFO", "reloaded"]);
+        // Numbers of processes end at 4194304.
+        by_signal("4194305", "/nonexistent/control.sock").expect_code(69).expect_text(&["4194305"]);
+        // Where somebody does, it is asked in the usual way.
+        fs::write(&list, "nobody\n").expect("room");
+        by_signal(&keeper, &asked.socket).expect_code(69).expect_text(&["balancers.txt:1: "]);
         asked.scene.expect_alive();
         asked.scene.gateway.stop();
     });

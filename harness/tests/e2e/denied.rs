@@ -3,6 +3,7 @@
 use std::fs;
 
 use harness::{Datagrams, Echo, Family, Gateway, Target, Topology, V2, addr, isolated, scratch};
+use nix::sys::signal::Signal;
 
 use crate::support::{Scene, client, frontend, talk};
 use Family::{V4, V6};
@@ -51,6 +52,51 @@ fn the_smallest_network_decides_and_with_allowed_clients_nobody_else_is_served()
         for denied in ["[2001:db8:1::7]:4711", "[2001:db8:1:2::7]:4711", "[2001:db9::7]:4711"] {
             scene.expect_denied(denied, "client_denied");
         }
+    });
+}
+
+#[test]
+fn clients_on_the_command_line_are_allowed_beside_those_of_a_file_and_nobody_else_is_served() {
+    isolated(|| {
+        let file = scratch().join("allow.txt");
+        fs::write(&file, "198.51.100.0/24\n").expect("own");
+        let scene = Scene::with(V4, |flags| {
+            let networks = ["--allow-client", "192.0.2.7", "--allow-client", "203.0.113.0/24"];
+            flags.with(["--verbose", "--allow-client-file", file.to_str().expect("ASCII")]).with(networks)
+        });
+        for allowed in ["192.0.2.7:4711", "203.0.113.200:4711", "198.51.100.7:4711"] {
+            scene.expect_served(allowed);
+        }
+        for denied in ["192.0.2.8:4711", "203.0.114.1:4711"] {
+            scene.expect_denied(denied, "client_denied");
+        }
+        let health = scene.open(b"PROXY UNKNOWN\r\n");
+        talk(&health, &scene.target.accept());
+    });
+}
+
+#[test]
+fn a_reload_takes_up_another_list_of_clients_and_a_broken_one_changes_nothing() {
+    isolated(|| {
+        let file = scratch().join("deny.txt");
+        let path = file.to_str().expect("ASCII");
+        let deny = |text: &str| fs::write(&file, text).expect("own");
+        deny("192.0.2.7\n");
+        let scene = Scene::with(V4, |flags| flags.with(["--verbose", "--deny-client-file", path]));
+        scene.expect_denied("192.0.2.7:4711", "client_denied");
+        scene.expect_served("192.0.2.8:4711");
+        deny("192.0.2.8\n");
+        scene.gateway.program().signal(Signal::SIGHUP);
+        scene.gateway.expect_log(&["INFO", "reloaded"]);
+        scene.expect_denied("192.0.2.8:4712", "client_denied");
+        scene.expect_served("192.0.2.7:4712");
+        deny("192.0.2.7\nclient.example\n");
+        scene.gateway.program().signal(Signal::SIGHUP);
+        scene.gateway.expect_log(&["ERROR", "deny.txt:2"]);
+        scene.gateway.expect_log(&["not reloaded", "served on"]);
+        scene.expect_denied("192.0.2.8:4713", "client_denied");
+        scene.expect_served("192.0.2.7:4713");
+        scene.gateway.stop();
     });
 }
 

@@ -8,7 +8,7 @@ use harness::{
 };
 
 use crate::control::Asked;
-use crate::reload::kill_process;
+use crate::killed::kill_process;
 use crate::support::{client, frontend, talk};
 use Family::V4;
 

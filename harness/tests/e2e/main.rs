@@ -22,6 +22,7 @@ mod hops;
 mod host;
 mod hostile;
 mod jail;
+mod killed;
 mod lifecycle;
 mod lifetimes;
 mod limits;

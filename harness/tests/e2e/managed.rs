@@ -55,7 +55,8 @@ fn the_manager_is_told_of_start_reload_and_stop_and_that_all_goes_on() {
         manager.expect(&["RELOADING=1", "MONOTONIC_USEC="]);
         manager.expect(&["READY=1"]);
         gateway.program().signal(Signal::SIGTERM);
-        manager.expect(&["STOPPING=1"]);
+        // 10 seconds of drain, the default, and some for what comes then.
+        manager.expect(&["STOPPING=1", "EXTEND_TIMEOUT_USEC=25000000"]);
         gateway.wait().expect_code(0);
     });
 }

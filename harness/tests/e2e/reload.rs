@@ -1,4 +1,4 @@
-//! A life without downtime: reloads, upgrades, and processes that are killed.
+//! A life without downtime: reloads and upgrades.
 
 use std::fs;
 use std::io::Write;
@@ -12,10 +12,8 @@ use harness::expect::eventually;
 use harness::{
     Balancer, Connection, Family, Gateway, Target, Topology, Version, addr, executable, isolated, scratch,
 };
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::host::Host;
 use crate::support::{Scene, header, noise, talk};
 use Family::V4;
 
@@ -123,54 +121,6 @@ fn sessions_from_before_a_reload_end_in_their_own_time() {
 }
 
 #[test]
-fn a_worker_that_is_killed_is_replaced_and_who_waits_is_served() {
-    isolated(|| {
-        let scene = Scene::new();
-        let (downstream, upstream) = scene.session();
-        let worker = scene.gateway.worker();
-        kill_process(worker);
-        // Their sessions end with it: the kernel resets both sides.
-        downstream.expect_closed();
-        upstream.expect_closed();
-        // This one may come while nobody accepts.
-        scene.expect_alive();
-        scene.gateway.expect_log(&["ERROR", "a worker ended", "SIGKILL"]);
-        assert_ne!(scene.gateway.worker(), worker);
-        scene.gateway.stop();
-    });
-}
-
-#[test]
-fn a_worker_that_is_killed_again_and_again_is_replaced_each_time() {
-    isolated(|| {
-        let scene = Scene::new();
-        for _ in 0..4 {
-            let worker = scene.gateway.worker();
-            kill_process(worker);
-            eventually("another worker", || (scene.gateway.worker() != worker).then_some(()));
-            scene.expect_alive();
-        }
-        scene.gateway.stop();
-    });
-}
-
-#[test]
-fn workers_end_with_a_keeper_that_is_killed_and_the_next_one_takes_over_what_it_left() {
-    isolated(|| {
-        let host = Host::new();
-        let gateway = host.start();
-        let worker = gateway.worker();
-        gateway.kill();
-        eventually("the worker to end", || has_ended(worker).then_some(()));
-        host.expect_changed();
-        let next = host.start();
-        host.expect_served(&next);
-        next.stop();
-        host.expect_as_before();
-    });
-}
-
-#[test]
 fn a_second_gateway_cannot_have_the_address_while_workers_hold_it() {
     isolated(|| {
         let scene = Scene::new();
@@ -222,7 +172,11 @@ fn short_session(balancer: &Balancer, gateway: SocketAddr, lane: usize, number: 
 }
 
 /// A server that sends everybody what it gets, until it is `deserted`.
-fn echo_everybody<'scope>(target: &Target, deserted: &AtomicBool, scope: &'scope thread::Scope<'scope, '_>) {
+pub(crate) fn echo_everybody<'scope>(
+    target: &Target,
+    deserted: &AtomicBool,
+    scope: &'scope thread::Scope<'scope, '_>,
+) {
     while !deserted.load(Ordering::Relaxed) {
         if let Some(connection) = target.accept_within(Duration::from_millis(100)) {
             scope.spawn(move || connection.echo());
@@ -244,16 +198,6 @@ fn replace(executable: &Path) {
     file.write_all(b"another one").expect("room");
     drop(file);
     fs::rename(next, executable).expect("one file system");
-}
-
-/// Whether nothing is left of a process but, perhaps, its status, which whoever inherited it may leave unread.
-fn has_ended(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status.lines().find(|line| line.starts_with("State:")).is_none_or(|state| state.contains('Z'))
-}
-
-pub(crate) fn kill_process(pid: u32) {
-    kill(Pid::from_raw(pid.try_into().expect("small")), Signal::SIGKILL).expect("it runs");
 }
 
 /// A file of this test's own.

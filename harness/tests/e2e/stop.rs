@@ -2,7 +2,8 @@
 
 use harness::expect::eventually;
 use harness::{Balancer, Family, Gateway, Target, Topology, Version, addr, isolated};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::host::Host;
 use crate::support::{Scene, client, header, talk};
@@ -19,6 +20,31 @@ fn a_session_may_finish_after_sigterm_while_nobody_new_is_taken() {
         talk(&downstream, &upstream);
         let finished = scene.gateway.wait().expect_code(0);
         assert!(finished.stderr.contains("reason=finished"), "{finished}");
+    });
+}
+
+#[test]
+fn a_signal_to_all_of_its_processes_is_one_to_the_gateway() {
+    isolated(|| {
+        // As a terminal and a service manager do it.
+        let signal = |scene: &Scene, signal| {
+            let worker = Pid::from_raw(scene.gateway.worker().try_into().expect("small"));
+            kill(worker, signal).expect("it runs");
+            scene.gateway.program().signal(signal);
+        };
+        for stop in [Signal::SIGTERM, Signal::SIGINT] {
+            let scene = Scene::with(V4, |flags| flags.with(["--drain", "300s"]));
+            let (downstream, upstream) = scene.session();
+            signal(&scene, Signal::SIGHUP);
+            scene.gateway.expect_log(&["INFO", "reloaded"]);
+            let other = scene.session_of("192.0.2.8:4711");
+            signal(&scene, stop);
+            scene.gateway.expect_log(&["stopping", "sessions may finish"]);
+            talk(&downstream, &upstream);
+            talk(&other.0, &other.1);
+            let finished = scene.gateway.wait().expect_code(0);
+            assert_eq!(finished.stderr.matches("reason=finished").count(), 2, "{finished}");
+        }
     });
 }
 

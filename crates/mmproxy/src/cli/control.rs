@@ -102,6 +102,10 @@ pub(crate) struct TopArgs {
 pub(crate) struct ReloadArgs {
     #[command(flatten)]
     pub(crate) control: ControlArgs,
+
+    /// Where no mmproxy answers at the control socket, send SIGHUP to this process and do not wait for what comes of it
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) or_signal: Option<i32>,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -6,6 +6,9 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
 use crate::cli::{KillArgs, ReloadArgs, SessionsArgs, StatusArgs, TraceArgs};
 use crate::control::{Client, Meant, NamedSession, Reply, Request, Status};
 use crate::escape::escape;
@@ -98,10 +101,24 @@ pub(crate) fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
 
 /// Has everything read again.
 pub(crate) fn reload(args: &ReloadArgs) -> Result<Exit, Failure> {
-    let Reply::Reloaded = Client::connect(&args.control.control)?.ask(&Request::Reload)? else {
+    let connected = Client::connect(&args.control.control);
+    if let (Err(failure), Some(pid)) = (&connected, args.or_signal)
+        && failure.exit() == Exit::Unavailable
+    {
+        return hang_up(pid);
+    }
+    let Reply::Reloaded = connected?.ask(&Request::Reload)? else {
         return Err(unexpected());
     };
     print("[+] Reloaded.");
+    Ok(Exit::Ok)
+}
+
+fn hang_up(pid: i32) -> Result<Exit, Failure> {
+    signal::kill(Pid::from_raw(pid), Signal::SIGHUP).map_err(|error| {
+        Failure::new(Exit::Unavailable, format!("cannot send SIGHUP to process {pid}: {error}"))
+    })?;
+    print("[+] Asked by SIGHUP to reload; the log says what came of it.");
     Ok(Exit::Ok)
 }
 

@@ -107,7 +107,10 @@ impl Supervisor<'_> {
             asker.send(Reply::Refused { reason: "mmproxy is stopping".to_owned() }).ok();
             return;
         }
-        self.reload_askers.push(asker);
+        // What is read already may not be what is meant.
+        let askers =
+            if self.crew.is_reloading() { &mut self.next_reload_askers } else { &mut self.reload_askers };
+        askers.push(asker);
         self.reload().await;
     }
 

@@ -19,9 +19,14 @@ pub(crate) fn reloading() {
     }
 }
 
-/// The end has begun.
-pub(crate) fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("no new connections; sessions may finish")]);
+/// The end has begun, and comes within this time: a manager with less patience (`TimeoutStopSec=`) is asked to have it, because
+/// a keeper that is killed cleans up nothing.
+pub(crate) fn stopping(within: Duration) {
+    tell(&[
+        NotifyState::Stopping,
+        NotifyState::Status("no new connections; sessions may finish"),
+        NotifyState::ExtendTimeoutUsec(u32::try_from(within.as_micros()).unwrap_or(u32::MAX)),
+    ]);
 }
 
 /// The keeper goes on, and answers for its workers.

@@ -62,8 +62,9 @@ pub(crate) struct Supervisor<'a> {
     control: Option<Control>,
     pub(super) questions: Questions,
     pub(super) denials: Denials,
-    /// Whoever waits for what comes of a reload.
+    /// Whoever waits for what comes of a reload, and of the next one.
     pub(super) reload_askers: Vec<Asker>,
+    pub(super) next_reload_askers: Vec<Asker>,
     /// What workers are confined to.
     in_force: Option<Confined>,
     /// Workers that owe an answer, and since when.
@@ -106,6 +107,7 @@ impl<'a> Supervisor<'a> {
             questions: Questions::default(),
             denials,
             reload_askers: Vec::new(),
+            next_reload_askers: Vec::new(),
             in_force: None,
             unanswered: BTreeMap::new(),
             tally,
@@ -281,7 +283,7 @@ impl<'a> Supervisor<'a> {
                 self.drain();
             }
             Action::Failed(Purpose::Reload, generation, _, failure) => {
-                self.not_reloaded(generation, &failure);
+                self.not_reloaded(generation, &failure).await;
             }
             Action::Failed(Purpose::Restart | Purpose::Follow, generation, group, failure) => {
                 warn!(reason = failure.reason(), "a worker could not be started");
@@ -403,7 +405,7 @@ impl<'a> Supervisor<'a> {
                 self.shifts.insert(generation, shift);
                 self.start(Purpose::Reload, generation).await;
             }
-            Err(failure) => self.not_reloaded(generation, &failure),
+            Err(failure) => self.not_reloaded(generation, &failure).await,
         }
     }
 
@@ -434,7 +436,7 @@ impl<'a> Supervisor<'a> {
         self.once_more().await;
     }
 
-    fn not_reloaded(&mut self, generation: Generation, failure: &Failure) {
+    async fn not_reloaded(&mut self, generation: Generation, failure: &Failure) {
         for line in failure.to_string().lines() {
             error!("{line}");
         }
@@ -446,6 +448,7 @@ impl<'a> Supervisor<'a> {
             tokio::spawn(shift.ground.release());
         }
         notify::ready(&format!("{}; the last reload was refused", self.summary()));
+        self.once_more().await;
     }
 
     fn summary(&self) -> String {
@@ -456,6 +459,7 @@ impl<'a> Supervisor<'a> {
 
     async fn once_more(&mut self) {
         if std::mem::take(&mut self.reload_again) {
+            self.reload_askers = std::mem::take(&mut self.next_reload_askers);
             Box::pin(self.reload()).await;
         }
     }
@@ -479,9 +483,10 @@ impl<'a> Supervisor<'a> {
     }
 
     fn drain(&mut self) {
-        notify::stopping();
         let drain = self.shifts[&self.current].services.global.drain;
         self.stopping = Some(Instant::now() + drain + PATIENCE);
+        // Workers that are killed then have their own patience.
+        notify::stopping(drain + 3 * PATIENCE);
         self.due.clear();
         // Workers close theirs: with these, whoever connects is refused instead of waiting for nobody.
         self.shifts.values_mut().for_each(|shift| shift.sockets = Sockets::default());

@@ -9,6 +9,7 @@ use harness::{Datagrams, Echo, Family, Gateway, Namespace, Topology, V2, addr, i
 use nix::sys::signal::Signal;
 
 use super::scene::{Scene, announce, numbered};
+use crate::killed::kill_process;
 use crate::support::client;
 use Family::{V4, V6};
 
@@ -239,6 +240,31 @@ fn targets_in_another_namespace_are_followed_to_the_next_one() {
         let _echo = Echo::start(&next, target);
         gateway.expect_log(&["the target's network namespace is back"]);
         ask(b"and here?");
+    });
+}
+
+#[test]
+fn after_a_reload_or_the_death_of_its_worker_a_flow_goes_on_with_its_next_datagram() {
+    isolated(|| {
+        for family in Family::BOTH {
+            let scene = Scene::with(family, |flags| flags.with(["--workers", "2", "--drain", "5m"]));
+            let balancer = scene.balancer();
+            let clients: Vec<SocketAddr> = (0..8).map(|number| numbered(family, number)).collect();
+            // The server sees the same address and port, and its answer finds the way back.
+            let all_are_served = || clients.iter().for_each(|it| scene.serves(&balancer, *it, b"on and on"));
+            all_are_served();
+            for reloads in 1..=2 {
+                scene.gateway.program().signal(Signal::SIGHUP);
+                eventually("the reload", || {
+                    (scene.gateway.program().count_lines(&["INFO", "reloaded"]) == reloads).then_some(())
+                });
+                all_are_served();
+            }
+            kill_process(scene.gateway.worker());
+            scene.gateway.expect_log(&["another worker serves"]);
+            all_are_served();
+            scene.gateway.stop();
+        }
     });
 }
 
