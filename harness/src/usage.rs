@@ -1,0 +1,28 @@
+//! What a process uses.
+
+use std::fs::{read_dir, read_link, read_to_string};
+
+/// Descriptors and memory of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Descriptors that are open.
+    pub descriptors: usize,
+    /// Ends of pipes among them.
+    pub pipes: usize,
+    /// Resident memory, in KiB.
+    pub resident_kib: usize,
+}
+
+impl Usage {
+    /// Of process `pid`; `None` if it has ended.
+    pub fn of(pid: u32) -> Option<Self> {
+        let links = read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+        // One that was closed while the folder was read is no longer a link.
+        let names: Vec<_> = links.filter_map(|link| read_link(link.path()).ok()).collect();
+        let pipes = names.iter().filter(|name| name.to_string_lossy().starts_with("pipe:")).count();
+        let status = read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let resident_kib = resident.split_whitespace().next()?.parse().ok()?;
+        Some(Self { descriptors: names.len(), pipes, resident_kib })
+    }
+}
