@@ -38,5 +38,5 @@ fn reset(crowd: Vec<(u32, TcpStream)>) {
     }
 }
 
-/// Connections, bytes or datagrams a second.
-const RATE: u32 = 2500;
+/// Connections, or bytes, a second.
+const RATE: u32 = 1500;

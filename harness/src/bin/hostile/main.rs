@@ -107,7 +107,10 @@ fn under(attack: &Attack, plan: &Plan) -> Outcome {
     let before = world.usage();
     let (mut calm, mut attacked, mut peak) = (Tally::default(), Tally::default(), before);
     for _ in 0..plan.turns {
+        let start = world.usage().cpu;
         calm.add(honest.turn(plan.turn));
+        calm.cpu += world.usage().cpu - start;
+        let start = world.usage().cpu;
         let end = Instant::now() + plan.turn;
         let (tally, highest) = thread::scope(|scope| {
             let attacker = scope.spawn(|| world.net.balancer.run(|| attack.run(end)));
@@ -118,6 +121,7 @@ fn under(attack: &Attack, plan: &Plan) -> Outcome {
             (tally, highest)
         });
         attacked.add(tally);
+        attacked.cpu += world.usage().cpu - start;
         peak.resident_kib = peak.resident_kib.max(highest.resident_kib);
         peak.descriptors = peak.descriptors.max(highest.descriptors);
         // What the attack has left behind is no part of the next calm turn.

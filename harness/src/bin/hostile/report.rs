@@ -80,6 +80,13 @@ impl Display for Outcome {
             writeln!(f, "  {what}, under attack: {attacked}; {} of that", percent(kept(calm, attacked)))?;
         }
         let Books { opened, closed, dropped, flows, .. } = &self.books;
+        let share = |tally: &Tally| percent(tally.cpu.as_secs_f64() / tally.time.as_secs_f64());
+        writeln!(
+            f,
+            "  the gateway used {} of a processor undisturbed, {} under attack",
+            share(&self.calm),
+            share(&self.attacked)
+        )?;
         writeln!(
             f,
             "  memory: {} KiB more at most, {} KiB are documented; descriptors: {} before, {} at most",

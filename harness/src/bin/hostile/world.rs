@@ -98,6 +98,7 @@ impl World {
                 usage.unwrap_or_else(|| panic!("the worker has ended:\n{}", gateway.program.output()));
             sum.descriptors += usage.descriptors;
             sum.resident_kib += usage.resident_kib;
+            sum.cpu += usage.cpu;
         }
         sum
     }

@@ -90,7 +90,7 @@ async fn flows(end: Instant) {
 }
 
 /// Connections of a flood in a second.
-const EACH: u32 = 1000;
+const EACH: u32 = 500;
 /// What the configuration of every attack says of flows.
 const FLOWS: usize = 2000;
 /// What the configuration says of one balancer.

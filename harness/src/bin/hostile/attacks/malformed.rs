@@ -16,7 +16,7 @@ use crate::pace::Pace;
 use crate::world::{HOSTILE, connect};
 
 pub(crate) fn attack(plan: &Plan) -> Attack {
-    let rate = plan.rate(TOTAL + TOTAL / 20, super::RATE);
+    let rate = plan.rate(TOTAL + TOTAL / 20, MOST);
     let inputs = Arc::new(inputs());
     let attack = Attack::new(
         "malformed headers",
@@ -105,5 +105,7 @@ fn inputs() -> Vec<Vec<u8>> {
     inputs
 }
 
+/// Connections, and datagrams, in a second.
+const MOST: u32 = 2000;
 /// Headers to be refused in the end; some of the variations are headers.
 const TOTAL: u32 = 100_000;
