@@ -64,11 +64,14 @@ debug_build() {
 # release_build PACKAGE [WHAT…]: the same, optimised. In ci/test it is tried for what it does, not for how fast: that the whole
 # program is optimised once more when it is linked, which takes minutes, is for packages and the bench.
 release_build() {
-    if builds_all; then
-        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=none \
-            cargo build --locked --release -p "$@"
-    else
+    (
+        quick_release
         cargo build --locked --release -p "$@"
+    )
+}
+quick_release() {
+    if builds_all; then
+        export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=none
     fi
 }
 
