@@ -64,6 +64,10 @@ bench-peers:
 bench-floor *args:
     ci/bench-floor.sh {{args}}
 
+# What honest clients notice of attacks: `just hostile 20 3` for turns of 20 s, 3 with and 3 without each.
+hostile *args:
+    ci/hostile.sh {{args}}
+
 # The right clients and every byte, under load.
 bench-smoke *args:
     ci/bench-smoke.sh {{args}}

@@ -6,8 +6,8 @@
 # Needs root or user namespaces; HAProxy and nginx (ci/deps.sh). Touches nothing outside its own namespaces.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# The program as the demo has built it already; the bench itself need not be fast for this.
-cargo build --locked --release -p mmproxy
-cargo build --locked -p mmproxy-bench
+# The program optimised, as the demo has built it already; the bench itself need not be fast for this.
+release_build mmproxy
+debug_build mmproxy-bench
 "$TARGET_DIR/debug/mmproxy-bench" run --smoke --mmproxy "$TARGET_DIR/release/mmproxy" \
     --subject mmproxy --subject haproxy --subject nginx "$@"

@@ -2,7 +2,7 @@
 # Promise: `mmproxy demo` shows the main job on this machine, as root and as an ordinary user, and leaves nothing.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-cargo build --locked --release -p mmproxy
+release_build mmproxy
 
 # The program's own verdict is its exit status; the line guards against a demo that shows nothing.
 show() {

@@ -6,5 +6,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # The harness links none of our crates and runs the program as a process, so cargo does not know that it needs it.
-cargo build --locked -p mmproxy
-run_tests -p harness "$@"
+debug_build mmproxy
+# In ci/test it is there already.
+builds_all || debug_build mmproxy-forwarder --example embed
+test_packages harness -- "$@"

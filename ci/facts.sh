@@ -12,6 +12,7 @@
 #   <!-- checked: flow ends -->                  first column: the labels of FlowEnd
 #   <!-- checked: exit statuses -->              first column: the values of Exit
 #   <!-- checked: system calls … -->             first column: those on the lists of a worker's filter
+#   <!-- checked: dependencies -->               first column: what any manifest of the tree depends on
 #   <!-- checked: messages -->                   first column: text of the sources; `…` stands for what varies.
 #                                                All warnings and all `[!]` lines of the program must be there
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -53,7 +54,7 @@ same() {
 
 # --- flags and commands ----------------------------------------------------------------------------------
 
-cargo build --locked -p mmproxy
+debug_build mmproxy
 mmproxy="$TARGET_DIR/debug/mmproxy"
 
 # Names in the option lines of clap's help, e.g. `  -l, --listen <ADDR:PORT>`; every command has -h and -V.
@@ -151,6 +152,21 @@ same 'warnings whose text is put together elsewhere' $'{gap}\n{line}' "$(warning
 while read -r message; do
     grep -qF -- "$message" <<<"$documented" || complain "messages: \"$message\" is in the sources, but not documented"
 done < <(wanted | sed -E 's/[[:space:]]+$//' | sort -u)
+
+# --- dependencies -----------------------------------------------------------------------------------------
+
+# Of every manifest, also of those outside the workspace.
+dependencies() {
+    local manifest
+    while read -r manifest; do
+        cargo metadata --locked --offline --no-deps --format-version 1 --manifest-path "$manifest" |
+            python3 -c 'import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    for dependency in package["dependencies"]:
+        print(dependency["name"])'
+    done < <(git ls-files --cached --others --exclude-standard -- 'Cargo.toml' '*/Cargo.toml') | sort -u
+}
+same 'dependencies' "$(cells dependencies | grep -oE '`[a-z0-9_-]+`' | tr -d '`' | sort -u)" "$(dependencies)"
 
 # --- the scripts themselves -------------------------------------------------------------------------------
 

@@ -47,8 +47,57 @@ as_root() {
 
 can_be_root() { as_root true; }
 
-# Runs the tests that the arguments select (cargo's own: -p, --workspace, --exclude …) with the better of the
-# two runners. Both end with a summary line; ci/test repeats those at its end.
+# Cargo compiles a dependency once for each set of its features, and which those are depends on the packages that are
+# selected together: for one package alone, most of the tree is compiled anew. Whoever needs all packages sooner or later
+# (ci/test) sets MMPROXY_BUILD_ALL, and selects all of them each time.
+builds_all() { [ -n "${MMPROXY_BUILD_ALL:-}" ]; }
+
+# debug_build PACKAGE [WHAT…]: a package's programs, and cargo's words for what else (`--bin soak`, `--example ask`).
+debug_build() {
+    if builds_all; then
+        cargo build --locked --workspace --all-targets
+    else
+        cargo build --locked -p "$@"
+    fi
+}
+
+# release_build PACKAGE [WHAT…]: the same, optimised. In ci/test it is tried for what it does, not for how fast: that the whole
+# program is optimised once more when it is linked, which takes minutes, is for packages and the bench.
+release_build() {
+    (
+        quick_release
+        cargo build --locked --release -p "$@"
+    )
+}
+quick_release() {
+    if builds_all; then
+        export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=none
+    fi
+}
+
+# test_packages [PACKAGE…] [-- ARGUMENTS…]: the tests of packages, or of all but the harness, with the better of the two
+# runners. The arguments are the runner's own, to select tests by name for example. Both runners end with a summary line;
+# ci/test repeats those at its end.
+test_packages() {
+    local packages=() package filter=''
+    while [ "$#" -gt 0 ] && [ "$1" != -- ]; do
+        packages+=("$1")
+        shift
+    done
+    [ "$#" -eq 0 ] || shift
+    if builds_all && cargo nextest --version >/dev/null 2>&1; then
+        for package in "${packages[@]}"; do
+            filter+="${filter:+ + }package($package)"
+        done
+        run_tests --workspace -E "${filter:-not package(harness)}" "$@"
+    elif [ "${#packages[@]}" -eq 0 ]; then
+        run_tests --workspace --exclude harness "$@"
+    else
+        run_tests "${packages[@]/#/--package=}" "$@"
+    fi
+}
+
+# The tests that the arguments select (cargo's own: -p, --workspace, --exclude …).
 run_tests() {
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run --locked --no-tests=fail "$@"

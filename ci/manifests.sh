@@ -56,7 +56,7 @@ refused capabilties 's/^( *)capabilities:/\1capabilties:/' deploy/kubernetes/mmp
 refused replicas 's/^( *)replicas: .*/\1replicas: two/' deploy/kubernetes/mmproxy.yaml
 refused selector '/^  selector:$/,/^      app:/ { /^  template/! d }' deploy/kubernetes/mmproxy.yaml
 
-cargo build --locked -p mmproxy
+debug_build mmproxy
 sed -n '/^  mmproxy.toml: |$/,/^---$/ s/^    //p' deploy/kubernetes/mmproxy.yaml >"$scratch/mmproxy.toml"
 [ -s "$scratch/mmproxy.toml" ] || die 'there is no configuration in deploy/kubernetes/mmproxy.yaml'
 "$TARGET_DIR/debug/mmproxy" config check --config "$scratch/mmproxy.toml"

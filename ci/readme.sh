@@ -132,7 +132,9 @@ trap 'rm -rf "$scratch"' EXIT
 
 documents=("$@")
 [ "$#" -gt 0 ] || documents=(README.md docs/*.md)
-cargo build --locked --release -p mmproxy
+release_build mmproxy
+# What a reader is told to type runs cargo, too.
+quick_release
 PATH="$TARGET_DIR/release:$PATH"
 
 # The pid namespace ends every process in it together with its first; so nothing survives, whatever happens.

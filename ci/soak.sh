@@ -6,7 +6,7 @@
 # Needs root or user namespaces. Touches nothing outside its own namespaces.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# The program as the demo has built it already: hours of load are for the one that is shipped.
-cargo build --locked --release -p mmproxy
-cargo build --locked -p harness --bin soak
+# Optimised, as the demo has built it already.
+release_build mmproxy
+debug_build harness --bin soak
 MMPROXY_BIN="$TARGET_DIR/release/mmproxy" "$TARGET_DIR/debug/soak" "$@"

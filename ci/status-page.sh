@@ -19,7 +19,7 @@ hash=$(openssl dgst -sha256 -binary crates/mmproxy/src/admin/page.css | base64)
 [ "$hash" = "$(<crates/mmproxy/src/admin/page.css.sha256)" ] ||
     die "crates/mmproxy/src/admin/page.css.sha256 is of another page.css; write into it, without a line feed: $hash"
 
-cargo build --locked -p mmproxy
+debug_build mmproxy
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 

@@ -38,5 +38,11 @@ for file in "${files[@]}"; do
     done < <(grep -oE '`(crates|docs|ci|harness|fuzz)/[A-Za-z0-9_./-]+' "$file" | tr -d '`' || true)
 done
 
+# The map of the code names modules short, as `keeper/crew.rs`, or `udp/table` in its drawings.
+map=docs/architecture.md
+while read -r module; do
+    grep -qE "(^|/)${module%.rs}\.rs$" < <(printf '%s\n' "${files[@]}") || complain "$map names $module, which is not there"
+done < <(grep -oE '\b([a-z_-]+/)*[a-z_]+\.rs\b|\b(tcp|udp|session|limits|sys|keeper|config|metrics)/[a-z_]+' "$map" | sort -u)
+
 $failed && exit 1
 say "${#files[@]} files are tidy"

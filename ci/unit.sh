@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 if [ "$#" -gt 0 ]; then
     run_tests "$@"
 else
-    run_tests --workspace --exclude harness
+    test_packages --
     # Doc examples are no business of nextest; cargo runs them.
     cargo test --locked --workspace --doc
 fi

@@ -157,10 +157,10 @@ impl Gateway {
     }
 }
 
-/// Processes that any thread of `pid` has started (proc_tid_children(5)).
-fn children(pid: u32) -> Vec<u32> {
-    let threads = read_dir(format!("/proc/{pid}/task")).expect("a running process");
-    let lists = threads.flatten().filter_map(|thread| read_to_string(thread.path().join("children")).ok());
+/// Processes that any thread of `pid` has started (proc_tid_children(5)); none, if it has ended.
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| read_to_string(thread.path().join("children")).ok());
     lists
         .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
         .collect()

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 
 use ipnet::IpNet;
 
+use crate::lines::{LineMistake, TextError};
 use crate::networks::{Networks, normalised};
 
 /// Networks whose hosts may announce clients. Fails closed: an empty list allows nobody.
@@ -81,14 +82,14 @@ pub fn parse_networks(text: &str) -> Result<Vec<IpNet>, AllowListError> {
         }
         match parse_network(entry) {
             Ok(network) => networks.push(network),
-            Err(problem) => mistakes.push(Mistake {
+            Err(problem) => mistakes.push(LineMistake {
                 line: NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN),
                 text: entry.to_owned(),
                 problem,
             }),
         }
     }
-    if mistakes.is_empty() { Ok(networks) } else { Err(AllowListError { mistakes }) }
+    TextError::none_of(mistakes).map(|()| networks)
 }
 
 /// One network or address, as a line of the file or `--allow` has it.
@@ -131,44 +132,10 @@ impl fmt::Display for AllowList {
 }
 
 /// The mistakes in the text of an allow-list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllowListError {
-    /// Never empty.
-    mistakes: Vec<Mistake>,
-}
-
-impl AllowListError {
-    /// Each mistake, in the order of the text; at least one.
-    pub fn mistakes(&self) -> &[Mistake] {
-        &self.mistakes
-    }
-}
-
-impl fmt::Display for AllowListError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, mistake) in self.mistakes.iter().enumerate() {
-            if n > 0 {
-                f.write_str("; ")?;
-            }
-            mistake.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for AllowListError {}
+pub type AllowListError = TextError<NetworkProblem>;
 
 /// A line that is neither a network nor a comment.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: `{}`: {problem}", text.escape_debug())]
-pub struct Mistake {
-    /// Counted from 1.
-    pub line: NonZeroUsize,
-    /// The line without comment and surrounding blanks.
-    pub text: String,
-    /// What is wrong with it.
-    pub problem: NetworkProblem,
-}
+pub type Mistake = LineMistake<NetworkProblem>;
 
 /// What is wrong with the text of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -142,13 +142,16 @@ pub enum CloseReason {
     Killed,
     /// The gateway stopped and the drain deadline passed.
     Drained,
+    /// The process that served it ended without being told to, and its sockets with it. Said by who outlives it: no session
+    /// reports this itself.
+    WorkerLost,
     /// The session's task panicked: a bug.
     Panicked,
 }
 
 impl CloseReason {
     /// Every reason, to register labels before the first session.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Finished,
         Self::ConnectOnly,
         Self::PeerNotAllowed,
@@ -185,6 +188,7 @@ impl CloseReason {
         Self::HealthCheckRefused,
         Self::Killed,
         Self::Drained,
+        Self::WorkerLost,
         Self::Panicked,
     ];
 
@@ -227,6 +231,7 @@ impl CloseReason {
             Self::HealthCheckRefused => "health_check_refused",
             Self::Killed => "killed",
             Self::Drained => "drained",
+            Self::WorkerLost => "worker_lost",
             Self::Panicked => "panicked",
         }
     }
@@ -267,7 +272,7 @@ impl CloseReason {
             | Self::TargetLost
             | Self::HealthCheckFailed
             | Self::NamespaceGone => Blame::Target,
-            Self::Panicked => Blame::Gateway,
+            Self::WorkerLost | Self::Panicked => Blame::Gateway,
         }
     }
 }

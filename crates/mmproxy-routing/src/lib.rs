@@ -9,6 +9,38 @@
 //! [`Mode::Socket`] and a [`check`] call `nft`, and the former two read what `iptables-nft-save` and
 //! `iptables-legacy-save` print where an operator has rules of that kind. All work in the network namespace of the calling thread and need a
 //! current-thread tokio runtime (or one whose threads share a namespace) with I/O and time enabled.
+//!
+//! A plan is data, and needs neither a kernel nor privileges:
+//!
+//! ```
+//! use mmproxy_routing::{Families, Plan, Settings, Table};
+//!
+//! let settings = Settings { table: Table::new(7)?, ..Settings::default() };
+//! let plan = Plan::fwmark(settings, Families::V4);
+//! assert_eq!(
+//!     plan.to_string().lines().collect::<Vec<_>>(),
+//!     [
+//!         "sysctl -w net.ipv4.tcp_fwmark_accept=1",
+//!         "sysctl -w net.ipv4.fwmark_reflect=1",
+//!         "ip rule add fwmark 0x7b lookup 7 priority 100",
+//!         "ip route add local default dev lo table 7",
+//!     ]
+//! );
+//! # Ok::<_, mmproxy_routing::SettingError>(())
+//! ```
+//!
+//! A program that spoofs holds it for as long as it does so:
+//!
+//! ```no_run
+//! use mmproxy_routing::{Families, Lease, Plan, Policy, Settings};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let lease = Lease::acquire(Plan::fwmark(Settings::default(), Families::BOTH), Policy::Install).await?;
+//! // … serve …
+//! lease.release().await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod apply;
 mod change;

@@ -1,11 +1,8 @@
 //! The conversation with nft(8).
 
 use std::io;
-use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
 use crate::error::RoutingError;
 use crate::ledger::Lifetime;
@@ -25,7 +22,7 @@ impl Ruleset {
     /// Asks nft(8), which needs CAP_NET_ADMIN even for that.
     pub(crate) async fn read() -> Result<Self, RoutingError> {
         let output = run(&["-j", "list", "ruleset"], None).await?;
-        match serde_json::from_slice(&output.stdout) {
+        match serde_json::from_slice(&output) {
             Ok(listed) => {
                 let mut ruleset = Self::default();
                 ruleset.add(&listed);
@@ -40,7 +37,7 @@ impl Ruleset {
     async fn read_one_by_one() -> Result<Self, RoutingError> {
         let mut ruleset = Self::default();
         let tables = run(&["list", "tables"], None).await?;
-        for line in String::from_utf8_lossy(&tables.stdout).lines() {
+        for line in String::from_utf8_lossy(&tables).lines() {
             let mut words = line.split_whitespace();
             let (Some("table"), Some(family), Some(name)) = (words.next(), words.next(), words.next()) else {
                 continue;
@@ -48,7 +45,7 @@ impl Ruleset {
             ruleset.tables.push(json!({"family": family, "name": name}));
             // A table may be gone by now.
             let Ok(listed) = run(&["-j", "list", "table", family, name], None).await else { continue };
-            if let Ok(listed) = serde_json::from_slice(&listed.stdout) {
+            if let Ok(listed) = serde_json::from_slice(&listed) {
                 ruleset.add(&listed);
             }
         }
@@ -125,13 +122,13 @@ pub(crate) async fn make(table: &Netfilter, lifetime: Lifetime) -> Result<(), Ro
     let name = table.name();
     // Deleting what is not there is an error; making what is there is none.
     let script = format!("add table {name}\ndelete table {name}\n{}\n", table.commented(comment(lifetime)));
-    run(&["-f", "-"], Some(script)).await.map(drop)
+    run(&["-f", "-"], Some(&script)).await.map(drop)
 }
 
 /// Deletes a table of ours. One that is gone already is fine.
 pub(crate) async fn delete(table: &Netfilter) -> Result<(), RoutingError> {
     let name = table.name();
-    run(&["-f", "-"], Some(format!("add table {name}\ndelete table {name}\n"))).await.map(drop)
+    run(&["-f", "-"], Some(&format!("add table {name}\ndelete table {name}\n"))).await.map(drop)
 }
 
 /// The program that keeps a table for itself (`flags owner`), if one does.
@@ -139,50 +136,54 @@ pub(crate) async fn program_of(table: &Netfilter) -> Option<String> {
     // In its text alone nft(8) names it: `table ip NAME { # progname PROGRAM`.
     let name = table.bare_name();
     let listed = run(&["list", "table", table.family.nft(), &name], None).await.ok()?;
-    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let text = String::from_utf8_lossy(&listed).into_owned();
     let (_, program) = text.lines().next()?.split_once("# progname ")?;
     Some(program.trim().to_owned())
 }
 
-async fn run(arguments: &[&str], input: Option<String>) -> Result<Output, RoutingError> {
-    let action = || match &input {
-        Some(script) => format!("run `nft '{}'`", script.lines().last().unwrap_or_default()),
-        None => format!("run `nft {}`", arguments.join(" ")),
-    };
-    let output = converse(arguments, input.as_deref()).await.map_err(|source| {
-        if source.kind() == io::ErrorKind::NotFound {
-            RoutingError::NftMissing { source }
+/// Why nft(8) did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    NotInstalled(io::Error),
+    /// With what it said.
+    NotPermitted(String),
+    Failed(io::Error),
+}
+
+/// What nft(8) prints for these arguments, in the network namespace of the calling thread.
+pub(crate) async fn ask(arguments: &[&str], input: Option<&str>) -> Result<Vec<u8>, Refusal> {
+    let output = tool::converse("nft", arguments, input).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            Refusal::NotInstalled(error)
         } else {
-            RoutingError::kernel(action(), source)
+            Refusal::Failed(error)
         }
     })?;
     if output.status.success() {
-        return Ok(output);
+        return Ok(output.stdout);
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    let first = complaint.lines().next().unwrap_or("it says nothing").to_owned();
-    Err(if first.contains("Operation not permitted") {
-        RoutingError::Permission {
-            action: action(),
-            source: io::Error::new(io::ErrorKind::PermissionDenied, first),
-        }
+    let first = complaint.trim().lines().next().unwrap_or("it says nothing").to_owned();
+    Err(if first.contains("not permitted") || first.contains("must be root") {
+        Refusal::NotPermitted(first)
     } else {
-        RoutingError::kernel(action(), io::Error::other(first))
+        Refusal::Failed(io::Error::other(first))
     })
 }
 
-async fn converse(arguments: &[&str], input: Option<&str>) -> io::Result<Output> {
-    let mut process = Command::new(tool::find("nft")?)
-        .args(arguments)
-        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    if let (Some(text), Some(mut stdin)) = (input, process.stdin.take()) {
-        stdin.write_all(text.as_bytes()).await?;
-    }
-    process.wait_with_output().await
+async fn run(arguments: &[&str], input: Option<&str>) -> Result<Vec<u8>, RoutingError> {
+    let action = || match input {
+        Some(script) => format!("run `nft '{}'`", script.lines().last().unwrap_or_default()),
+        None => format!("run `nft {}`", arguments.join(" ")),
+    };
+    ask(arguments, input).await.map_err(|refusal| match refusal {
+        Refusal::NotInstalled(source) => RoutingError::NftMissing { source },
+        Refusal::NotPermitted(said) => RoutingError::Permission {
+            action: action(),
+            source: io::Error::new(io::ErrorKind::PermissionDenied, said),
+        },
+        Refusal::Failed(source) => RoutingError::kernel(action(), source),
+    })
 }
 
 /// The comment on the rules of our tables, which tells them from those of people who typed what we print.

@@ -12,7 +12,7 @@ use harness::{
 use nix::sys::signal::Signal;
 
 use crate::support::{client, frontend, header, talk};
-use Family::V4;
+use Family::{V4, V6};
 
 /// Runs `mmproxy config` in the gateway's namespace of a fresh network.
 #[track_caller]
@@ -199,6 +199,45 @@ fn connections_datagrams_and_ranges_of_ports_are_services_of_one_file() {
         let header = V2::datagram(client(V4), frontend(V4)).to_bytes();
         let balancer = Datagrams::of(&net, V4.balancer());
         balancer.ask(addr("10.0.0.1:5300"), &header, b"who?", &Echo::answer(client(V4), b"who?"));
+        program.stop().expect_code(0);
+    });
+}
+
+#[test]
+fn both_families_may_have_services_of_their_own_on_one_port() {
+    isolated(|| {
+        let net = Topology::new();
+        let services = [("v4", "0.0.0.0", V4), ("v6", "[::]", V6)].map(|(name, wildcard, family)| {
+            let target = Target::listen(&net.gateway, addr(if family == V4 { "127.0.0.1:22" } else { "127.0.0.1:23" }));
+            let echo = Echo::start(&net.gateway, target.address());
+            let text = format!(
+                "[[service]]\nname = \"{name}\"\nlisten = \"{wildcard}:2222\"\nallow = [\"10.0.0.0/24\", \"fd00::/64\"]\n\
+                 target-v4 = \"{address}\"\n[[service]]\nname = \"{name}-udp\"\nlisten = \"{wildcard}:2222\"\n\
+                 allow = [\"10.0.0.0/24\", \"fd00::/64\"]\ntarget-v4 = \"{address}\"\nprotocol = \"udp\"\ntable = 102\n",
+                address = target.address(),
+            );
+            (family, target, echo, text)
+        });
+        let text: String = services.iter().map(|(.., text)| text.as_str()).collect();
+        let path = file("mmproxy.toml", &text);
+        let words = ["check", "--config", path.to_str().expect("ASCII")];
+        config(&words).expect_code(0).expect_text(&["[+] OK."]);
+        let program = serve(&net, &path);
+        program.expect_line(&["[+] Listening on [::]:2222"]);
+        // The client is the same: which service it reaches is decided by how its balancer connects.
+        for (family, target, ..) in &services {
+            while target.try_accept().is_some() {}
+            let to = SocketAddr::new(family.gateway(), 2222);
+            let downstream = Balancer::of(&net).announce(to, &header(Version::V2, V4), b"");
+            let upstream = target.accept();
+            assert_eq!(upstream.peer(), client(V4));
+            talk(&downstream, &upstream);
+            let datagram = V2::datagram(client(V4), frontend(V4)).to_bytes();
+            let balancer = Datagrams::of(&net, family.balancer());
+            balancer.ask(to, &datagram, b"who?", &Echo::answer(client(V4), b"who?"));
+        }
+        let seen = services.map(|(_, _, echo, _)| echo.seen());
+        assert_eq!(seen, [1, 1]);
         program.stop().expect_code(0);
     });
 }

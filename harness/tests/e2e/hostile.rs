@@ -9,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use harness::expect::eventually;
-use harness::{Balancer, Connection, Echo, Family, Gateway, Target, Topology, V2, Version, addr, isolated};
+use harness::{
+    Balancer, Connection, Echo, Family, Gateway, Target, Topology, Usage, V2, Version, addr, isolated,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::support::{frontend, header, talk};
@@ -110,7 +112,7 @@ fn thousands_of_headers_that_never_end_keep_nobody_out_cost_little_and_go() {
         let gateway = Gateway::before(&net, &target).with(["--quiet", "--header-timeout", "1h"]).start();
         let (balancer, address) = (Balancer::of(&net), gateway.address(V4));
         let header = header(Version::V2, V4);
-        let before = Memory::of(&gateway);
+        let before = Before::the_crowd(&gateway);
         let slow: Vec<_> = (0..crowd())
             .map(|number| {
                 let connection = balancer.connect(address);
@@ -150,7 +152,7 @@ fn thousands_of_idle_sessions_keep_nobody_out_cost_little_and_go() {
             .with(limits.iter().flat_map(|limit| [*limit, "off"]))
             .start();
         let (balancer, address) = (Balancer::of(&net), gateway.address(V4));
-        let before = Memory::of(&gateway);
+        let before = Before::the_crowd(&gateway);
         let crowd: Vec<usize> = (0..crowd()).collect();
         let client = |number: usize| {
             SocketAddr::from(([192, 0, 2, 100], 10_000 + u16::try_from(number).expect("few")))
@@ -203,31 +205,27 @@ fn crowd() -> usize {
 }
 
 /// What the gateway used before.
-struct Memory {
-    resident_kib: usize,
-    descriptors: usize,
-}
+struct Before(Usage);
 
-impl Memory {
-    fn of(gateway: &Gateway) -> Self {
-        let pid = gateway.worker();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = resident.and_then(|rest| rest.split_whitespace().next()).expect("proc(5) has VmRSS");
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process").count();
-        Self { resident_kib: resident.parse().expect("a number"), descriptors }
+impl Before {
+    fn the_crowd(gateway: &Gateway) -> Self {
+        Self(Self::now(gateway))
+    }
+
+    fn now(gateway: &Gateway) -> Usage {
+        Usage::of(gateway.worker()).expect("a running process")
     }
 
     /// So much for each of the crowd, and what all share.
     #[track_caller]
     fn expect_at_most(&self, gateway: &Gateway, sessions: usize, each: usize) {
-        let now = Self::of(gateway);
+        let now = Self::now(gateway);
         assert!(
-            now.descriptors >= self.descriptors + sessions,
+            now.descriptors >= self.0.descriptors + sessions,
             "the crowd is not there: {}",
             now.descriptors
         );
-        let grown = now.resident_kib.saturating_sub(self.resident_kib);
+        let grown = now.resident_kib.saturating_sub(self.0.resident_kib);
         println!("{sessions} sessions: {grown} KiB");
         assert!(grown <= sessions * each + SHARED_KIB, "{grown} KiB for {sessions} sessions");
     }
@@ -235,7 +233,7 @@ impl Memory {
     #[track_caller]
     fn expect_descriptors_back(&self, gateway: &Gateway) {
         eventually("the crowd's descriptors to be closed", || {
-            (Self::of(gateway).descriptors <= self.descriptors + 8).then_some(())
+            (Self::now(gateway).descriptors <= self.0.descriptors + 8).then_some(())
         });
     }
 }

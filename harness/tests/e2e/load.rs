@@ -1,39 +1,19 @@
 //! What many connections cost the gateway, and that it is given back.
 
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use harness::expect::eventually;
-use harness::{Balancer, Gateway, Target, Topology, Version, addr, isolated};
+use harness::{Balancer, Gateway, Target, Topology, Usage, Version, addr, isolated};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::support::{client, header};
 use harness::Family::V4;
 
-/// What the gateway's process uses.
-struct Usage {
-    descriptors: usize,
-    pipes: usize,
-    resident_kib: usize,
-}
-
-impl Usage {
-    fn of(gateway: &Gateway) -> Self {
-        let pid = gateway.worker();
-        let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process");
-        let names: Vec<_> = links.flatten().filter_map(|link| fs::read_link(link.path()).ok()).collect();
-        let is_pipe = |name: &&std::path::PathBuf| name.to_string_lossy().starts_with("pipe:");
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = resident.and_then(|rest| rest.split_whitespace().next()).expect("proc(5) has VmRSS");
-        Self {
-            descriptors: names.len(),
-            pipes: names.iter().filter(is_pipe).count(),
-            resident_kib: resident.parse().expect("a number"),
-        }
-    }
+/// What the process that serves uses.
+fn usage(gateway: &Gateway) -> Usage {
+    Usage::of(gateway.worker()).expect("a running process")
 }
 
 /// A gateway on two workers, and who connects to it.
@@ -84,10 +64,10 @@ fn after_thousands_of_connections_and_bulk_descriptors_and_memory_are_back() {
                 upstream.expect(b"bytes");
             });
         };
-        let started = Usage::of(&load.gateway);
+        let started = usage(&load.gateway);
         let settled = |name: &str, descriptors: usize| {
             eventually(name, || {
-                let usage = Usage::of(&load.gateway);
+                let usage = usage(&load.gateway);
                 (usage.descriptors <= descriptors).then_some(usage)
             })
         };
@@ -125,7 +105,7 @@ fn a_thousand_clients_that_do_not_read_cost_a_bounded_amount_of_memory() {
         let listener = net.gateway.run(|| TcpListener::bind("127.0.0.1:0")).expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
         let load = Load::before(&net, listener.local_addr().expect("bound"));
-        let before = Usage::of(&load.gateway);
+        let before = usage(&load.gateway);
         let sessions: Vec<_> = (0..1000_u16)
             .map(|number| {
                 let client = SocketAddr::new(V4.client(), 10_000 + number);
@@ -145,7 +125,7 @@ fn a_thousand_clients_that_do_not_read_cost_a_bounded_amount_of_memory() {
             quiet = if sent == 0 { quiet + 1 } else { 0 };
             thread::sleep(std::time::Duration::from_millis(50));
         }
-        let full = Usage::of(&load.gateway);
+        let full = usage(&load.gateway);
         let grown = full.resident_kib.saturating_sub(before.resident_kib);
         // 64 KiB and the session itself.
         assert!(grown <= 1000 * 68, "{grown} KiB for a thousand sessions");

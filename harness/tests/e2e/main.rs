@@ -13,6 +13,7 @@ mod datagrams;
 mod demo;
 mod denied;
 mod deny;
+mod embedded;
 mod exits;
 mod eyes;
 mod flags;

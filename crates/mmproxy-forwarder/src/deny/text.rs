@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::{Denial, DenyError, DenyList, checked};
 use crate::allowlist::{NetworkProblem, parse_network};
+use crate::lines::{LineMistake, TextError};
 
 impl DenyList {
     /// Reads a list; entries whose time has come are left out. Blank lines are ignored; what follows `#` or `;` is the
@@ -28,10 +29,10 @@ impl DenyList {
             }
             if let Err(problem) = list.take_in(entry, reason, now) {
                 let line = NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
-                mistakes.push(DenyMistake { line, text: entry.to_owned(), problem });
+                mistakes.push(LineMistake { line, text: entry.to_owned(), problem });
             }
         }
-        if mistakes.is_empty() { Ok(list) } else { Err(DenyListError { mistakes }) }
+        TextError::none_of(mistakes).map(|()| list)
     }
 
     fn take_in(&mut self, entry: &str, reason: &str, now: SystemTime) -> Result<(), DenyProblem> {
@@ -68,44 +69,10 @@ impl fmt::Display for DenyList {
 }
 
 /// The mistakes in the text of a deny list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DenyListError {
-    /// Never empty.
-    mistakes: Vec<DenyMistake>,
-}
+pub type DenyListError = TextError<DenyProblem>;
 
-impl DenyListError {
-    /// Each mistake, in the order of the text; at least one.
-    pub fn mistakes(&self) -> &[DenyMistake] {
-        &self.mistakes
-    }
-}
-
-impl fmt::Display for DenyListError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, mistake) in self.mistakes.iter().enumerate() {
-            if n > 0 {
-                f.write_str("; ")?;
-            }
-            mistake.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for DenyListError {}
-
-/// A line that is no entry.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: `{}`: {problem}", text.escape_debug())]
-pub struct DenyMistake {
-    /// Counted from 1.
-    pub line: NonZeroUsize,
-    /// The line without its reason and surrounding blanks.
-    pub text: String,
-    /// What is wrong with it.
-    pub problem: DenyProblem,
-}
+/// A line of a deny list that is no entry.
+pub type DenyMistake = LineMistake<DenyProblem>;
 
 /// What is wrong with a line of a deny list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

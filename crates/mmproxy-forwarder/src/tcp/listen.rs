@@ -22,34 +22,27 @@ impl Listener {
     /// it to `net.core.somaxconn`.
     pub const BACKLOG: u32 = 1024;
 
-    /// Listens on `address`; `[::]` takes IPv4 as well, port 0 takes any free port.
-    ///
-    /// The port can be taken again at once after a restart (`SO_REUSEADDR`).
+    /// Listens on `address` as [`bind_with`](Self::bind_with) does, with a backlog and the other options' defaults.
     ///
     /// # Errors
     ///
     /// [`BindError`] with the address and what the kernel said.
     pub fn bind(address: SocketAddr, backlog: u32) -> Result<Self, BindError> {
-        let listening = || {
-            let socket = Self::socket(address)?;
-            Self::listen(socket, address, backlog, false)
-        };
-        listening().map_err(|error| BindError { address, error })
+        Self::bind_with(address, ListenOptions::new().backlog(backlog))
     }
 
-    /// Listens on `address` and takes connections to other addresses and ports too, which a TPROXY rule of the
-    /// firewall sends here: a whole range of ports with one listener.
+    /// Listens on `address`; port 0 takes any free port.
     ///
-    /// Needs `CAP_NET_RAW` or `CAP_NET_ADMIN` (`IP_TRANSPARENT`, ip(7)).
+    /// The port can be taken again at once after a restart (`SO_REUSEADDR`).
     ///
     /// # Errors
     ///
-    /// [`BindError`] with the address and what the kernel said; `PermissionDenied` without the capability.
-    pub fn bind_transparent(address: SocketAddr, backlog: u32) -> Result<Self, BindError> {
+    /// [`BindError`] with the address and what the kernel said; `PermissionDenied` for a transparent one without the
+    /// capability.
+    pub fn bind_with(address: SocketAddr, options: ListenOptions) -> Result<Self, BindError> {
         let listening = || {
-            let socket = Self::socket(address)?;
-            set_transparent(&socket, address)?;
-            Self::listen(socket, address, backlog, true)
+            let socket = Self::socket(address, options)?;
+            Self::listen(socket, address, options)
         };
         listening().map_err(|error| BindError { address, error })
     }
@@ -65,13 +58,16 @@ impl Listener {
     /// [`BindError`] with the address and what the kernel said.
     pub fn share(&self, backlog: u32) -> Result<Self, BindError> {
         let sharing = || {
-            SockRef::from(&self.socket).set_reuse_port(true)?;
-            let socket = Self::socket(self.address)?;
+            let first = SockRef::from(&self.socket);
+            first.set_reuse_port(true)?;
+            let options = ListenOptions {
+                backlog,
+                transparent: self.transparent,
+                ipv6_alone: self.address.is_ipv6() && first.only_v6()?,
+            };
+            let socket = Self::socket(self.address, options)?;
             socket.set_reuse_port(true)?;
-            if self.transparent {
-                set_transparent(&socket, self.address)?;
-            }
-            Self::listen(socket, self.address, backlog, self.transparent)
+            Self::listen(socket, self.address, options)
         };
         sharing().map_err(|error| BindError { address: self.address, error })
     }
@@ -98,27 +94,76 @@ impl Listener {
         self.address
     }
 
-    fn socket(address: SocketAddr) -> io::Result<Socket> {
+    fn socket(address: SocketAddr, options: ListenOptions) -> io::Result<Socket> {
         // Not MPTCP: a peer that could only be reached by it has no business here, and every other one would pay
         // for it.
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
         if address.is_ipv6() {
-            socket.set_only_v6(false)?;
+            socket.set_only_v6(options.ipv6_alone)?;
         }
         socket.set_reuse_address(true)?;
+        if options.transparent {
+            set_transparent(&socket, address)?;
+        }
         Ok(socket)
     }
 
-    fn listen(socket: Socket, address: SocketAddr, backlog: u32, transparent: bool) -> io::Result<Self> {
+    fn listen(socket: Socket, address: SocketAddr, options: ListenOptions) -> io::Result<Self> {
         socket.bind(&address.into())?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-        Self::adopt(socket.into(), transparent)
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Self::adopt(socket.into(), options.transparent)
     }
 
     fn adopt(socket: StdListener, transparent: bool) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address, transparent })
+    }
+}
+
+/// How a [`Listener`] listens. Starts with the defaults named at each setter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    backlog: u32,
+    transparent: bool,
+    ipv6_alone: bool,
+}
+
+impl ListenOptions {
+    /// The defaults named at each setter.
+    pub const fn new() -> Self {
+        Self { backlog: Listener::BACKLOG, transparent: false, ipv6_alone: false }
+    }
+
+    /// How many connections wait to be accepted. Default: [`Listener::BACKLOG`].
+    #[must_use]
+    pub const fn backlog(mut self, backlog: u32) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Whether connections to other addresses and ports are taken too, which a TPROXY rule of the firewall sends here: a
+    /// whole range of ports with one listener. Default: no.
+    ///
+    /// Needs `CAP_NET_RAW` or `CAP_NET_ADMIN` (`IP_TRANSPARENT`, ip(7)).
+    #[must_use]
+    pub const fn transparent(mut self, transparent: bool) -> Self {
+        self.transparent = transparent;
+        self
+    }
+
+    /// Whether `[::]` leaves IPv4 to others, for a listener of that family on the same port (`IPV6_V6ONLY`, ipv6(7)).
+    /// Default: no, it takes both.
+    #[must_use]
+    pub const fn ipv6_alone(mut self, ipv6_alone: bool) -> Self {
+        self.ipv6_alone = ipv6_alone;
+        self
+    }
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -164,6 +209,17 @@ mod tests {
         let error = Listener::bind(first.local_addr(), 1).expect_err("taken");
         assert_eq!(error.to_string(), format!("cannot listen on {}", first.local_addr()));
         assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn both_families_have_one_port_where_ipv6_is_alone_also_among_those_who_share_it() {
+        let first = Listener::bind("0.0.0.0:0".parse().unwrap(), 1).expect("a free port");
+        let address: SocketAddr = (std::net::Ipv6Addr::UNSPECIFIED, first.local_addr().port()).into();
+        let refused = Listener::bind(address, 1).expect_err("it takes IPv4 as well");
+        assert_eq!(refused.error.kind(), io::ErrorKind::AddrInUse);
+        let alone =
+            Listener::bind_with(address, ListenOptions::new().ipv6_alone(true)).expect("the other family");
+        alone.share(1).expect("another thread's");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(crate) struct Scarcity<'a> {
 
 #[derive(Default)]
 struct State {
+    #[expect(clippy::vec_box, reason = "the box is lent with the pipe: made once, not for each lending")]
     spare: Vec<Box<Pipe>>,
     lent: usize,
     /// Fewest spare ones since the last look: so many were not needed.

@@ -215,6 +215,7 @@ impl DropReason {
             | CloseReason::HealthCheckFailed
             | CloseReason::Killed
             | CloseReason::Drained
+            | CloseReason::WorkerLost
             | CloseReason::Panicked => Self::TargetUnreachable,
         }
     }

@@ -55,7 +55,7 @@ impl UdpListener {
     ) -> Result<Vec<Self>, BindError> {
         let workers = Self::sockets(workers, options, client_from).get();
         let bind = || {
-            let (sockets, bound) = Self::group(address, workers, options.format)?;
+            let (sockets, bound) = Self::group(address, workers, options)?;
             if is_steered(options, client_from) && workers > 1 {
                 steer(&sockets[0], options.format, workers)?;
             }
@@ -122,16 +122,16 @@ impl UdpListener {
     fn group(
         address: SocketAddr,
         workers: usize,
-        format: DatagramFormat,
+        options: &UdpOptions,
     ) -> io::Result<(Vec<Socket>, SocketAddr)> {
-        let first = Self::socket(address, format)?;
+        let first = Self::socket(address, options)?;
         // Alone at first: sharing the address with whoever shares theirs is not wanted, only among ourselves.
         first.bind(&address.into())?;
         let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
         first.set_reuse_port(true)?;
         let mut sockets = vec![first];
         while sockets.len() < workers {
-            let socket = Self::socket(address, format)?;
+            let socket = Self::socket(address, options)?;
             socket.set_reuse_port(true)?;
             socket.bind(&bound.into())?;
             sockets.push(socket);
@@ -161,12 +161,12 @@ impl UdpListener {
         Ok(sockets.into_iter().enumerate().map(listener).collect())
     }
 
-    fn socket(address: SocketAddr, format: DatagramFormat) -> io::Result<Socket> {
+    fn socket(address: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
         let kind = Type::DGRAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
         let family = if address.is_ipv4() { SocketFamily::V4 } else { SocketFamily::V6 };
         if address.is_ipv6() {
-            socket.set_only_v6(false)?;
+            socket.set_only_v6(options.ipv6_alone)?;
         }
         if address.ip().is_unspecified() {
             // Answers have to leave from the address that was asked.
@@ -176,7 +176,7 @@ impl UdpListener {
             }
         }
         enlarge(&socket);
-        if format == DatagramFormat::Spp {
+        if options.format == DatagramFormat::Spp {
             // So that a reply which does not fit with its header is noticed; it is sent in fragments then.
             set_oversized(socket.as_fd(), family, Oversized::Refuse)?;
         }

@@ -17,6 +17,7 @@ pub struct UdpOptions {
     pub(crate) header: HeaderRule,
     pub(crate) idle: Duration,
     pub(crate) flows: FlowLimits,
+    pub(crate) ipv6_alone: bool,
 }
 
 impl UdpOptions {
@@ -27,6 +28,7 @@ impl UdpOptions {
             header: HeaderRule::EveryDatagram,
             idle: Duration::from_secs(60),
             flows,
+            ipv6_alone: false,
         }
     }
 
@@ -58,6 +60,14 @@ impl UdpOptions {
         }
         self.idle = idle;
         Ok(self)
+    }
+
+    /// Whether `[::]` leaves IPv4 to others, for a listener of that family on the same port (`IPV6_V6ONLY`, ipv6(7)).
+    /// Default: no, it takes both.
+    #[must_use]
+    pub const fn ipv6_alone(mut self, ipv6_alone: bool) -> Self {
+        self.ipv6_alone = ipv6_alone;
+        self
     }
 
     /// The header that datagrams begin with.

@@ -62,19 +62,22 @@ pub enum FlowEnd {
     Killed,
     /// The gateway stopped.
     Stopped,
+    /// The process that served it ended without being told to. Said by who outlives it.
+    WorkerLost,
     /// Its worker panicked, which is a bug.
     Panicked,
 }
 
 impl FlowEnd {
     /// Every end, to register labels before the first flow.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Idle,
         Self::Evicted,
         Self::ClientDenied,
         Self::NamespaceGone,
         Self::Killed,
         Self::Stopped,
+        Self::WorkerLost,
         Self::Panicked,
     ];
 
@@ -87,6 +90,7 @@ impl FlowEnd {
             Self::NamespaceGone => "namespace_gone",
             Self::Killed => "killed",
             Self::Stopped => "stopped",
+            Self::WorkerLost => "worker_lost",
             Self::Panicked => "panicked",
         }
     }

@@ -159,7 +159,7 @@ keys! {
             /// What the targets speak: `tcp` or `udp`.
             "protocol" protocol: ProtocolArg, Absent::Default(default::PROTOCOL);
             /// Addresses and ports, or ranges of ports such as `0.0.0.0:20000-20100`, that load balancers connect to; `[::]`
-            /// takes IPv4 as well.
+            /// takes IPv4 as well, unless an IPv4 address has the same port, here or in another service.
             "listen" listen: List<Endpoint>, Absent::Required { example: "[\"[::]:2222\"]" };
             /// Connections that may wait to be accepted, for each worker; the kernel caps it at net.core.somaxconn.
             "backlog" backlog: Number<1, 65535>, Absent::Default(default::BACKLOG);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caps::Capability;
-use mmproxy_forwarder::{BindError, Listener, UdpListener};
+use mmproxy_forwarder::{BindError, ListenOptions, Listener, UdpListener};
 use tokio::time::{Instant, sleep};
 
 use super::activated::Activated;
@@ -38,8 +38,15 @@ struct Bound {
 /// What sockets are good for; those of another kind cannot take their place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Connections { transparent: bool },
-    Datagrams { steered: SteeredBy },
+    Connections {
+        transparent: bool,
+        /// `[::]`, and IPv4 has listeners of its own on that port.
+        ipv6_alone: bool,
+    },
+    Datagrams {
+        steered: SteeredBy,
+        ipv6_alone: bool,
+    },
 }
 
 /// By what the kernel tells whose a datagram is.
@@ -67,7 +74,7 @@ impl Sockets {
         for service in &services.all {
             for &asked in &service.spec.listen {
                 let bound = match former.find(service.spec.protocol, asked) {
-                    Some(bound) => bound.take_over(service)?,
+                    Some(bound) => bound.take_over(service, services)?,
                     None => Arc::new(Bound::new(service, asked, services, activated).await?),
                 };
                 sockets.bound.push(bound);
@@ -147,7 +154,7 @@ impl Bound {
         services: &Services,
         activated: &mut Activated,
     ) -> Result<Self, Failure> {
-        let (kind, workers) = (Kind::of(service), services.global.workers);
+        let (kind, workers) = (Kind::of(service, asked, services), services.global.workers);
         if service.udp.is_none()
             && let Some(socket) = activated.take(asked)
         {
@@ -158,12 +165,12 @@ impl Bound {
         let deadline = Instant::now() + LINGERING;
         loop {
             let sockets = match (kind, &service.udp) {
-                (Kind::Datagrams { .. }, Some(options)) => {
-                    let client_from = service.spec.client_from();
-                    UdpListener::bind(asked, workers, options, client_from).map(Several::Datagrams)
+                (Kind::Datagrams { ipv6_alone, .. }, Some(options)) => {
+                    let (options, client_from) = (options.ipv6_alone(ipv6_alone), service.spec.client_from());
+                    UdpListener::bind(asked, workers, &options, client_from).map(Several::Datagrams)
                 }
-                (Kind::Datagrams { .. } | Kind::Connections { .. }, _) => {
-                    connections(asked, service, workers.get()).map(Several::Connections)
+                (Kind::Connections { ipv6_alone, .. } | Kind::Datagrams { ipv6_alone, .. }, _) => {
+                    connections(asked, service, workers.get(), ipv6_alone).map(Several::Connections)
                 }
             };
             match sockets {
@@ -178,8 +185,8 @@ impl Bound {
     }
 
     /// The same sockets for a service as it is now.
-    fn take_over(self: &Arc<Self>, service: &Service) -> Result<Arc<Self>, Failure> {
-        if self.kind == Kind::of(service) {
+    fn take_over(self: &Arc<Self>, service: &Service, services: &Services) -> Result<Arc<Self>, Failure> {
+        if self.kind == Kind::of(service, self.asked, services) {
             return Ok(Arc::clone(self));
         }
         Err(Failure::new(
@@ -212,14 +219,27 @@ impl Bound {
 }
 
 impl Kind {
-    fn of(service: &Service) -> Self {
+    fn of(service: &Service, asked: SocketAddr, services: &Services) -> Self {
+        let ipv6_alone = shares_its_port_with_ipv4(asked, service.spec.protocol, services);
         match &service.udp {
-            None => Self::Connections { transparent: service.spec.is_transparent() },
+            None => Self::Connections { transparent: service.spec.is_transparent(), ipv6_alone },
             Some(options) => Self::Datagrams {
                 steered: (options.datagram_format(), options.header_rule(), service.spec.client_from()),
+                ipv6_alone,
             },
         }
     }
+}
+
+/// Whether `[::]` is asked for, which takes IPv4 as well, and any IPv4 address with the same port too: whoever writes both
+/// means one for each family.
+fn shares_its_port_with_ipv4(asked: SocketAddr, protocol: ProtocolArg, services: &Services) -> bool {
+    let all = services.all.iter().filter(|service| service.spec.protocol == protocol);
+    let mut addresses = all.flat_map(|service| &service.spec.listen);
+    // Port 0 is another one each time.
+    asked.ip() == Ipv6Addr::UNSPECIFIED
+        && asked.port() != 0
+        && addresses.any(|other| other.is_ipv4() && other.port() == asked.port())
 }
 
 impl Several {
@@ -231,10 +251,18 @@ impl Several {
     }
 }
 
-fn connections(asked: SocketAddr, service: &Service, workers: usize) -> Result<Vec<Listener>, BindError> {
-    let bind = if service.spec.is_transparent() { Listener::bind_transparent } else { Listener::bind };
+fn connections(
+    asked: SocketAddr,
+    service: &Service,
+    workers: usize,
+    ipv6_alone: bool,
+) -> Result<Vec<Listener>, BindError> {
+    let options = ListenOptions::new()
+        .backlog(service.spec.backlog)
+        .transparent(service.spec.is_transparent())
+        .ipv6_alone(ipv6_alone);
     // Alone at first: who has the address already is noticed.
-    let mut listeners = vec![bind(asked, service.spec.backlog)?];
+    let mut listeners = vec![Listener::bind_with(asked, options)?];
     for _ in 1..workers {
         listeners.push(listeners[0].share(service.spec.backlog)?);
     }
@@ -270,7 +298,7 @@ fn not_bound(error: BindError) -> Failure {
     }
     if taken && both {
         return failure
-            .hint("[::] takes IPv4 as well: where 0.0.0.0 is listed with the same port, leave that out")
+            .hint("[::] takes IPv4 as well, unless an IPv4 address is listened on with the same port, too")
             .hint("`ss -ltnp` lists who else listens there");
     }
     failure.hint("`ss -ltnp` lists who listens; `ip address` lists the addresses of this host")

@@ -1,15 +1,18 @@
 //! Serving: starts workers, keeps them alive, replaces them, and ends them.
 
+mod care;
+mod reload;
+mod start;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mmproxy_forwarder::{Namespace, OwnAddresses};
+use mmproxy_forwarder::Namespace;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::{error, info, warn};
 
-use super::activated::Activated;
 use super::announce::announce;
 use super::backoff::Backoff;
 use super::control::{Asker, Control};
@@ -26,7 +29,6 @@ use super::stop::Stop;
 use super::tally::Tally;
 use crate::channel::{Addresses, Order, Report};
 use crate::console::Console;
-use crate::control::Reply;
 use crate::exit::{Exit, Failure};
 use crate::jail::Confined;
 use crate::signals::Asked;
@@ -299,189 +301,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Starts a worker for every group of a generation.
-    async fn start(&mut self, purpose: Purpose, generation: Generation) {
-        let shift = &self.shifts[&generation];
-        let mut workers = Vec::new();
-        for group in 0..shift.groups.len() {
-            let Some(place) = shift.ground.place(group) else {
-                // Its namespace went away in between: the follower says when it is back.
-                continue;
-            };
-            self.last_worker += 1;
-            let id = WorkerId(self.last_worker);
-            match shift.start(id, group, place, self.executable.clone(), &self.events).await {
-                Ok(process) => {
-                    self.processes.insert(id, process);
-                    workers.push((id, group));
-                }
-                Err(error) => {
-                    workers.iter().for_each(|(id, _)| self.kill(*id));
-                    let failure = not_started(&self.executable, error);
-                    self.act(Action::Failed(purpose, generation, group, failure)).await;
-                    return;
-                }
-            }
-        }
-        self.crew.begin(purpose, generation, &workers);
-    }
-
-    async fn start_group(
-        &mut self,
-        purpose: Purpose,
-        generation: Generation,
-        group: usize,
-        place: Option<Namespace>,
-    ) {
-        let Some(shift) = self.shifts.get(&generation) else { return };
-        self.last_worker += 1;
-        let id = WorkerId(self.last_worker);
-        match shift.start(id, group, place, self.executable.clone(), &self.events).await {
-            Ok(process) => {
-                self.processes.insert(id, process);
-                self.crew.begin(purpose, generation, &[(id, group)]);
-            }
-            Err(error) => {
-                warn!(
-                    reason = not_started(&self.executable, error).reason(),
-                    "a worker could not be started"
-                );
-                self.again(generation, group);
-            }
-        }
-    }
-
-    fn started(&mut self) {
-        let shift = &self.shifts[&self.current];
-        let addresses = shift.addresses();
-        for address in &addresses {
-            self.console.always(format_args!("[+] Listening on {address}"));
-        }
-        self.stop.ready(&addresses);
-        notify::ready(&self.summary());
-    }
-
-    /// A group without worker gets one: at once, or after a pause if that has not helped before.
-    fn again(&mut self, generation: Generation, group: usize) {
-        if self.stopping.is_some() || generation != self.current {
-            return;
-        }
-        let now = Instant::now();
-        let at = self.backoff.entry((generation, group)).or_default().next(now);
-        self.due.insert((generation, group), at);
-    }
-
-    async fn overdue(&mut self) {
-        let now = Instant::now();
-        if let Some(deadline) = self.stopping
-            && deadline <= now
-        {
-            warn!("workers did not end in time; they are killed");
-            self.processes.values().for_each(Process::kill);
-            self.stopping = Some(now + PATIENCE);
-        }
-        let due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
-        for (generation, group) in due {
-            self.due.remove(&(generation, group));
-            let place = self.shifts.get(&generation).and_then(|shift| shift.ground.place(group));
-            // Without its namespace nothing can be started; the follower says when it is back.
-            if let Some(place) = place {
-                self.start_group(Purpose::Restart, generation, group, place).await;
-            }
-        }
-    }
-
-    /// Reads everything again; whatever is wrong with it, what is served stays as it is.
-    pub(super) async fn reload(&mut self) {
-        if self.crew.is_reloading() {
-            self.reload_again = true;
-            return;
-        }
-        info!("reloading");
-        notify::reloading();
-        let generation = Generation(self.shifts.keys().next_back().map_or(0, |last| last.0) + 1);
-        match self.next_shift(generation).await {
-            Ok(shift) => {
-                self.shifts.insert(generation, shift);
-                self.start(Purpose::Reload, generation).await;
-            }
-            Err(failure) => self.not_reloaded(generation, &failure).await,
-        }
-    }
-
-    async fn next_shift(&self, generation: Generation) -> Result<Shift, Failure> {
-        let former = &self.shifts[&self.current].sockets;
-        let spec = self.source.read()?;
-        Shift::prepare(
-            spec,
-            generation,
-            former,
-            &mut Activated::default(),
-            &self.events,
-            &mut Console::silent(),
-        )
-        .await
-    }
-
-    async fn reloaded(&mut self, generation: Generation) {
-        self.current = generation;
-        self.tally.reloaded(true);
-        self.tally.watch(self.shifts[&generation].return_paths.clone());
-        self.due.clear();
-        self.backoff.clear();
-        info!("reloaded");
-        self.reload_ended(&Reply::Reloaded);
-        notify::ready(&self.summary());
-        self.retire().await;
-        self.once_more().await;
-    }
-
-    async fn not_reloaded(&mut self, generation: Generation, failure: &Failure) {
-        for line in failure.to_string().lines() {
-            error!("{line}");
-        }
-        self.tally.reloaded(false);
-        error!("not reloaded: what was served before is served on");
-        self.reload_ended(&Reply::Refused { reason: failure.to_string() });
-        // Its workers, if there are any, are on their way out; what they need goes with the last of them.
-        if let Some(shift) = self.shifts.remove(&generation) {
-            tokio::spawn(shift.ground.release());
-        }
-        notify::ready(&format!("{}; the last reload was refused", self.summary()));
-        self.once_more().await;
-    }
-
-    fn summary(&self) -> String {
-        let shift = &self.shifts[&self.current];
-        let (services, addresses) = (shift.services.all.len(), shift.addresses().len());
-        format!("serving on {addresses} addresses, services: {services}")
-    }
-
-    async fn once_more(&mut self) {
-        if std::mem::take(&mut self.reload_again) {
-            self.reload_askers = std::mem::take(&mut self.next_reload_askers);
-            Box::pin(self.reload()).await;
-        }
-    }
-
-    /// Gives up what only workers needed that are gone.
-    async fn retire(&mut self) {
-        let newest = self.shifts.keys().next_back().copied();
-        let over: Vec<_> = self
-            .shifts
-            .keys()
-            .copied()
-            .filter(|generation| {
-                *generation != self.current && Some(*generation) != newest && !self.crew.has(*generation)
-            })
-            .collect();
-        for generation in over {
-            if let Some(shift) = self.shifts.remove(&generation) {
-                shift.ground.release().await;
-            }
-        }
-    }
-
     fn drain(&mut self) {
         let drain = self.shifts[&self.current].services.global.drain;
         self.stopping = Some(Instant::now() + drain + PATIENCE);
@@ -502,49 +321,6 @@ impl<'a> Supervisor<'a> {
     fn cut(&mut self) {
         self.stopping = Some(Instant::now() + PATIENCE);
         self.processes.values().for_each(|process| process.order(Order::Cut));
-    }
-
-    /// What is looked at again and again: do the workers answer, are the host's addresses the same?
-    fn beat(&mut self) {
-        notify::alive();
-        self.look_at_questions();
-        self.denials.keep();
-        let now = Instant::now();
-        let silent: Vec<_> =
-            self.unanswered.iter().filter(|(_, since)| **since + HUNG < now).map(|(id, _)| *id).collect();
-        for id in silent {
-            error!(worker = %id, "a worker does not answer any more; it is killed");
-            self.unanswered.remove(&id);
-            self.kill(id);
-        }
-        let serving: Vec<_> = self.crew.serving().collect();
-        for (id, member) in &serving {
-            if !self.unanswered.contains_key(id) {
-                self.unanswered.insert(*id, now);
-                self.tell(*id, Order::Ping);
-            }
-            let elsewhere = self
-                .shifts
-                .get(&member.generation)
-                .is_some_and(|shift| shift.groups[member.group].netns.is_some());
-            if elsewhere {
-                self.tell_host(*id);
-            }
-        }
-    }
-
-    /// A worker in another namespace cannot ask for the host's addresses.
-    fn tell_host(&mut self, id: WorkerId) {
-        match OwnAddresses::of_this_host() {
-            Ok(own) => {
-                let host = Addresses::from(&own);
-                if self.host.as_ref() != Some(&host) {
-                    self.host = Some(host.clone());
-                }
-                self.tell(id, Order::Host(host));
-            }
-            Err(error) => warn!(%error, "cannot read this host's addresses; the last known are used"),
-        }
     }
 
     pub(super) fn tell(&self, id: WorkerId, order: Order) {
@@ -568,23 +344,8 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-fn not_started(executable: &std::path::Path, error: std::io::Error) -> Failure {
-    Failure::new(Exit::Unavailable, NotStarted { executable: executable.to_owned(), error })
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot start a worker from {executable}")]
-struct NotStarted {
-    executable: PathBuf,
-    #[source]
-    error: std::io::Error,
-}
-
 /// Between two looks at the workers.
 const BEAT: Duration = Duration::from_secs(2);
-
-/// How long a worker may owe an answer: its threads do nothing that takes longer than milliseconds.
-const HUNG: Duration = Duration::from_secs(30);
 
 /// How long a worker may take to end once it has nothing left to wait for.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mmproxy_forwarder::CloseReason;
+use mmproxy_forwarder::{CloseReason, FlowEnd};
 use serde::{Deserialize, Serialize};
 
 use super::histogram::Times;
@@ -92,8 +92,8 @@ impl Snapshot {
         add(&mut self.reloads, &other.reloads);
     }
 
-    /// What stays of it when its process has ended: its counters, and nothing of its state. Sessions that lived ended
-    /// with it, which only a bug makes happen: a process that is told to end has none left.
+    /// What stays of it when its process has ended: its counters, and nothing of its state. Sessions and flows
+    /// that lived ended with it: a process that is told to end has none left.
     #[must_use]
     pub(crate) fn ended(mut self) -> Self {
         self.processes.clear();
@@ -102,8 +102,12 @@ impl Snapshot {
         for service in self.services.values_mut() {
             service.targets.clear();
             let (active, flows) = (service.active(), service.flows_active());
-            *service.closed.entry(CloseReason::Panicked.label().to_owned()).or_default() += active;
-            *service.flows_closed.entry("stopped".to_owned()).or_default() += flows;
+            for (closed, reason, lost) in [
+                (&mut service.closed, CloseReason::WorkerLost.label(), active),
+                (&mut service.flows_closed, FlowEnd::WorkerLost.label(), flows),
+            ] {
+                *closed.entry(reason.to_owned()).or_default() += lost;
+            }
         }
         self
     }
@@ -225,8 +229,11 @@ mod tests {
             let ended = one.clone().ended();
             prop_assert!(balanced(&ended));
             for (name, service) in &ended.services {
+                let lived = &one.services[name];
                 prop_assert_eq!((service.active(), service.flows_active()), (0, 0));
-                prop_assert_eq!(service.opened, one.services[name].opened);
+                prop_assert_eq!(service.opened, lived.opened);
+                prop_assert_eq!(service.closed["worker_lost"], lived.active());
+                prop_assert_eq!(service.flows_closed["worker_lost"], lived.flows_active());
             }
         }
 

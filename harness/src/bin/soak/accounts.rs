@@ -7,8 +7,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use harness::{Metrics, Usage};
+
 use crate::load::Load;
-use crate::world::{Usage, World};
+use crate::world::World;
 
 /// The gateway's books beside the load's.
 pub(crate) struct Accounts {
@@ -51,12 +53,12 @@ impl Accounts {
         let said = eventually("every session to be closed", || {
             let said = world.metrics().ok_or("nobody answers for metrics")?;
             balanced(&said)?;
-            match sum(&said, "mmproxy_sessions_active", "") {
-                0.0 => Ok(said),
+            match said.count("mmproxy_sessions_active") {
+                0 => Ok(said),
                 active => Err(format!("{active} sessions are active")),
             }
         })?;
-        let opened = whole(sum(&said, "mmproxy_sessions_opened_total", ""));
+        let opened = said.count("mmproxy_sessions_opened_total");
         let missing = made
             .checked_sub(opened)
             .ok_or_else(|| format!("{opened} sessions were opened, but {made} connections were made"))?;
@@ -68,7 +70,10 @@ impl Accounts {
             ));
         }
         (self.missing, self.may_be_missing) = (missing, 0);
-        self.closed = reasons(&said);
+        self.closed = said.by_reason("mmproxy_sessions_closed_total");
+        if let Some(panicked) = self.closed.get("panicked") {
+            return Err(format!("{panicked} sessions panicked"));
+        }
         let usage = self.usage(world, first)?;
         Ok(format!(
             "{made} sessions made, {opened} closed for a reason, {missing} lost with their worker's count; {usage}"
@@ -115,45 +120,17 @@ const MEMORY: Duration = Duration::from_secs(10);
 /// Flows of datagrams live on for a while: as many as there are clients and balancers.
 const FLOWS: usize = 32;
 /// Beside the first round: allocators keep some of what the largest crowd took.
-const GROWTH_KIB: u64 = 16 << 10;
+const GROWTH_KIB: usize = 16 << 10;
 
-fn balanced(said: &str) -> Result<(), String> {
+fn balanced(said: &Metrics) -> Result<(), String> {
     for kind in ["sessions", "flows"] {
-        let of = |what: &str| whole(sum(said, &format!("mmproxy_{kind}_{what}"), ""));
+        let of = |what: &str| said.count(&format!("mmproxy_{kind}_{what}"));
         let (opened, active, closed) = (of("opened_total"), of("active"), of("closed_total"));
         if active + closed != opened {
             return Err(format!("{opened} {kind} were opened, {active} are active and {closed} closed"));
         }
     }
     Ok(())
-}
-
-/// Sessions by close reason.
-fn reasons(said: &str) -> BTreeMap<String, u64> {
-    let lines = said.lines().filter(|line| line.starts_with("mmproxy_sessions_closed_total{"));
-    let mut reasons = BTreeMap::new();
-    for line in lines {
-        let reason = line.split("reason=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let number = line.rsplit(' ').next().and_then(|number| number.parse().ok()).map_or(0, whole);
-        if let (Some(reason), 1..) = (reason, number) {
-            *reasons.entry(reason.to_owned()).or_default() += number;
-        }
-    }
-    reasons
-}
-
-/// The sum of all samples of a metric whose labels have this part.
-pub(crate) fn sum(said: &str, metric: &str, label: &str) -> f64 {
-    let samples = said.lines().filter_map(|line| line.rsplit_once(' '));
-    let of_it = samples
-        .filter(|(name, _)| name.split('{').next() == Some(metric) && name.contains(label))
-        .filter_map(|(_, value)| value.parse::<f64>().ok());
-    of_it.sum()
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter, below 2^53")]
-fn whole(number: f64) -> u64 {
-    number as u64
 }
 
 /// Network namespaces that a process is in.

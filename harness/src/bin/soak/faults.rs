@@ -191,7 +191,7 @@ fn reloads(world: &World, outcome: &str) -> Result<f64, String> {
     loop {
         if let Some(said) = world.metrics() {
             let label = format!("outcome=\"{outcome}\"");
-            return Ok(crate::accounts::sum(&said, "mmproxy_reloads_total", &label));
+            return Ok(said.sum("mmproxy_reloads_total", &label));
         }
         if start.elapsed() > PATIENCE {
             return Err("nobody answers for metrics".to_owned());

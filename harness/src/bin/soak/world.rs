@@ -1,13 +1,11 @@
 //! The network, the targets and the gateway.
 
-use std::fs::{read_dir, read_link, read_to_string, write};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::fs::write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use harness::expect::DEADLINE;
-use harness::{Echo, Family, Finished, Program, Topology, addr, mmproxy, scratch, shell};
+use harness::{Echo, Family, Finished, Metrics, Program, Topology, addr, children, mmproxy, scratch, shell};
 
 use crate::server::Server;
 
@@ -111,50 +109,18 @@ impl World {
 
     /// Its workers, youngest last.
     pub(crate) fn workers(&self) -> Vec<u32> {
-        let keeper = self.keeper();
-        let tasks = read_dir(format!("/proc/{keeper}/task")).into_iter().flatten().flatten();
-        let lists = tasks.filter_map(|task| read_to_string(task.path().join("children")).ok());
-        let mut workers: Vec<u32> = lists
-            .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-            .collect();
+        let mut workers = children(self.keeper());
         workers.sort_unstable();
         workers
     }
 
     /// What the gateway's metrics say, or nothing while nobody answers.
-    pub(crate) fn metrics(&self) -> Option<String> {
-        let stream = self.net.gateway.run(|| TcpStream::connect(addr(ADMIN))).ok()?;
-        get_metrics(stream).filter(|answer| answer.starts_with("HTTP/1.1 200"))
+    pub(crate) fn metrics(&self) -> Option<Metrics> {
+        Metrics::ask(&self.net.gateway, addr(ADMIN))
     }
 
     /// Where a balancer of `family` connects to.
     pub(crate) fn address(family: Family, port: u16) -> SocketAddr {
         SocketAddr::new(family.gateway(), port)
-    }
-}
-
-fn get_metrics(mut stream: TcpStream) -> Option<String> {
-    stream.set_read_timeout(Some(DEADLINE)).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer)
-}
-
-/// What a process uses.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Usage {
-    pub(crate) descriptors: usize,
-    pub(crate) resident_kib: u64,
-}
-
-impl Usage {
-    /// `None` if the process has ended.
-    pub(crate) fn of(pid: u32) -> Option<Self> {
-        let descriptors = read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-        let descriptors = descriptors.filter(|entry| read_link(entry.path()).is_ok()).count();
-        let status = read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        Some(Self { descriptors, resident_kib: resident.split_whitespace().next()?.parse().ok()? })
     }
 }

@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
 
 use super::ruleset::Place;
-use crate::tool;
+use crate::nft::{self, Refusal};
 
 /// Runs nft in the network namespace of the calling thread.
 #[derive(Clone, Copy, Debug)]
@@ -14,22 +13,12 @@ pub(super) struct Nft;
 impl Nft {
     /// What nft prints for these arguments.
     pub(super) async fn run(self, arguments: &[&str]) -> Result<String, NftError> {
-        let output = tool::listed("nft", arguments).await.map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                NftError::NotInstalled
-            } else {
-                NftError::Failed(error.to_string())
-            }
+        let listed = nft::ask(arguments, None).await.map_err(|refusal| match refusal {
+            Refusal::NotInstalled(_) => NftError::NotInstalled,
+            Refusal::NotPermitted(_) => NftError::NotPermitted,
+            Refusal::Failed(error) => NftError::Failed(error.to_string()),
         })?;
-        if output.status.success() {
-            return String::from_utf8(output.stdout).map_err(|error| NftError::Failed(error.to_string()));
-        }
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        let complaint = complaint.trim().lines().next().unwrap_or_default().to_owned();
-        Err(match complaint.contains("not permitted") || complaint.contains("must be root") {
-            true => NftError::NotPermitted,
-            false => NftError::Failed(complaint),
-        })
+        String::from_utf8(listed).map_err(|error| NftError::Failed(error.to_string()))
     }
 
     /// A rule as nft prints it; `None` if it is gone.

@@ -207,8 +207,14 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
 fn listen() -> impl Strategy<Value = Vec<SocketAddr>> {
     let ips: [IpAddr; 3] =
         [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::new(10, 1, 2, 3).into()];
-    proptest::collection::btree_set((select(ips.to_vec()), 2000..2099u16), 1..20)
-        .prop_map(|addresses: BTreeSet<(IpAddr, u16)>| addresses.into_iter().map(SocketAddr::from).collect())
+    proptest::collection::btree_set((select(ips.to_vec()), 2000..2099u16), 1..20).prop_map(
+        |addresses: BTreeSet<(IpAddr, u16)>| {
+            // Beside 0.0.0.0 there is no room for another IPv4 address.
+            let everybody = |port| addresses.contains(&(Ipv4Addr::UNSPECIFIED.into(), port));
+            let fits = |(ip, port): &(IpAddr, u16)| ip.is_ipv6() || ip.is_unspecified() || !everybody(*port);
+            addresses.iter().filter(|address| fits(address)).copied().map(SocketAddr::from).collect()
+        },
+    )
 }
 
 fn networks() -> impl Strategy<Value = Vec<IpNet>> {

@@ -16,10 +16,11 @@ pub(super) fn lane(load: &Load, mut chance: Chance) -> impl FnMut() {
     move || {
         let seen = load.undisturbed();
         for _ in 0..chance.between(1, 30) {
-            if let Err(reason) = wrong(load, &mut chance) {
-                if seen.is_some() && load.undisturbed() == seen {
-                    load.fail(reason);
-                }
+            if let Err(reason) = wrong(load, &mut chance)
+                && seen.is_some()
+                && load.undisturbed() == seen
+            {
+                load.fail(reason);
             }
         }
         // These say nothing, or the beginning of a header, and go away by themselves.
