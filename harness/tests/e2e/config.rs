@@ -4,14 +4,15 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use harness::expect::eventually;
 use harness::{
-    Balancer, Datagrams, Echo, Family, Finished, Namespace, Program, Target, Topology, V2, Version, addr,
-    installed, isolated, mmproxy, run, scratch,
+    Balancer, Connection, Datagrams, Echo, Family, Finished, Namespace, Program, Target, Topology, V2,
+    Version, addr, installed, isolated, mmproxy, run, scratch,
 };
 
 use nix::sys::signal::Signal;
 
-use crate::support::{client, frontend, header, talk};
+use crate::support::{client, frontend, header, header_from, talk};
 use Family::{V4, V6};
 
 /// Runs `mmproxy config` in the gateway's namespace of a fresh network.
@@ -267,6 +268,56 @@ fn a_reload_reads_the_file_and_its_drop_ins_again_and_mistakes_change_nothing() 
     });
 }
 
+#[test]
+fn a_service_that_a_reload_takes_away_refuses_at_once_and_can_be_had_again_while_its_sessions_end() {
+    isolated(|| {
+        let net = Topology::new();
+        let targets =
+            ["127.0.0.1:22", "127.0.0.1:23"].map(|address| Target::listen(&net.gateway, addr(address)));
+        let _echo = Echo::start(&net.gateway, addr("127.0.0.1:23"));
+        let path = file("mmproxy.toml", &format!("[global]\ndrain = \"5m\"\n{SSH}"));
+        let more = SSH.replace("ssh", "more").replace("2222", "2223").replace(":22\"", ":23\"");
+        let both = format!("{more}{}protocol = \"udp\"\ntable = 102\n", more.replace("more", "dns"));
+        let drop_in = file("conf.d/more.toml", &both);
+        let program = serve(&net, &path);
+        program.expect_line(&["[+] Listening on 0.0.0.0:2223"]);
+        let (balancer, datagrams) = (Balancer::of(&net), Datagrams::of(&net, V4.balancer()));
+        let place = addr("10.0.0.1:2223");
+        let who = || {
+            let header = V2::datagram(client(V4), frontend(V4)).to_bytes();
+            datagrams.ask(place, &header, b"who?", &Echo::answer(client(V4), b"who?"));
+        };
+        let downstream = balancer.announce(place, &header(Version::V2, V4), b"");
+        // `talk` ends both: until then they say something now and then.
+        let upstream = seen_as(&targets[1], client(V4));
+        let go_on = |turn: &[u8]| {
+            downstream.send(turn);
+            upstream.expect(turn);
+        };
+        go_on(b"one");
+        who();
+        let reload = |round| {
+            program.signal(Signal::SIGHUP);
+            eventually("the reload", || (program.count_lines(&["INFO", "reloaded"]) == round).then_some(()));
+        };
+
+        fs::remove_file(&drop_in).expect("it is there");
+        reload(1);
+        eventually("nobody to listen any more", || balancer.try_connect(place).err());
+        go_on(b"two");
+
+        file("conf.d/more.toml", &both);
+        reload(2);
+        let next = balancer.announce(place, &header_from(Version::V2, "192.0.2.8:4711"), b"");
+        talk(&next, &seen_as(&targets[1], addr("192.0.2.8:4711")));
+        who();
+        go_on(b"three");
+        talk(&downstream, &upstream);
+        reaches(&net, 2222, &targets[0]);
+        program.stop().expect_code(0);
+    });
+}
+
 /// Starts a gateway from a file.
 fn serve(net: &Topology, path: &Path) -> Program {
     let words = ["run", "--config", path.to_str().expect("ASCII")];
@@ -278,13 +329,17 @@ fn serve(net: &Topology, path: &Path) -> Program {
 fn reaches(net: &Topology, port: u16, target: &Target) {
     let gateway = SocketAddr::new(V4.gateway(), port);
     let downstream = Balancer::of(net).announce(gateway, &header(Version::V2, V4), b"");
-    let upstream = loop {
+    talk(&downstream, &seen_as(target, client(V4)));
+}
+
+/// The next connection from `client`; the gateway makes some of its own, to see whether the target is there.
+fn seen_as(target: &Target, client: SocketAddr) -> Connection {
+    loop {
         let upstream = target.accept();
-        if upstream.peer() == client(V4) {
-            break upstream;
+        if upstream.peer() == client {
+            return upstream;
         }
-    };
-    talk(&downstream, &upstream);
+    }
 }
 
 #[test]

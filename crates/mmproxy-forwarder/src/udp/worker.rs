@@ -1,15 +1,14 @@
 //! One worker: a thread that waits for datagrams, and moves them.
 
+mod orders;
+mod replies;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::addr::PeerAddr;
@@ -17,15 +16,17 @@ use crate::errno;
 use crate::gateway::Drained;
 use crate::live::{Ending, Order};
 use crate::sys::calls::{Call, Calls, Ring};
-use crate::sys::datagram::{Inbox, Outbox, Oversized, Unsent, set_oversized};
+use crate::sys::datagram::{Inbox, Outbox};
 use crate::udp::core::{Core, Dropped, Incoming};
-use crate::udp::drops::DropReason;
 use crate::udp::gateway::UdpShared;
 use crate::udp::listen::UdpListener;
 use crate::udp::net::{Leg, Net};
 use crate::udp::report::FlowEnd;
 use crate::udp::sends::Sends;
 use crate::udp::table::FlowId;
+use orders::{CUT, DRAIN};
+
+pub(crate) use orders::Orders;
 
 /// Serves one [`UdpListener`] on the calling thread.
 pub(crate) struct Worker<'a> {
@@ -38,39 +39,6 @@ pub(crate) struct Worker<'a> {
     ready: Vec<FlowId>,
     listener: &'a UdpListener,
     shared: &'a UdpShared,
-}
-
-/// Tells a worker to end, from another thread; its bell has to be rung afterwards.
-#[derive(Debug, Default)]
-pub(crate) struct Orders {
-    phase: AtomicU8,
-    /// What its flows are asked.
-    asked: Mutex<Vec<(Order, usize)>>,
-}
-
-impl Orders {
-    /// No new flows, and an end soon.
-    pub(crate) fn drain(&self) {
-        self.phase.fetch_max(DRAIN, Ordering::Release);
-    }
-
-    /// The end, now.
-    pub(crate) fn cut(&self) {
-        self.phase.fetch_max(CUT, Ordering::Release);
-    }
-
-    fn now(&self) -> u8 {
-        self.phase.load(Ordering::Acquire)
-    }
-
-    /// Asks `at_most` so many flows.
-    pub(crate) fn ask(&self, order: Order, at_most: usize) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((order, at_most));
-    }
-
-    fn asked(&self) -> Vec<(Order, usize)> {
-        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl<'a> Worker<'a> {
@@ -244,119 +212,6 @@ impl<'a> Worker<'a> {
         send_all(&mut self.core, &mut self.net, &mut self.calls, now);
     }
 
-    /// Datagrams from the targets of the flows that are ready.
-    fn replies(&mut self, now: Instant) {
-        // One of each while many have something: asking a socket that is empty costs as much as one that is not. A few
-        // that have much are emptied, up to a bound so that they do not keep the others waiting; what is left is told
-        // again, and so is what comes although nothing was to be expected.
-        let rounds = if self.ready.len() > FEW { 1 } else { REPLIES };
-        // Some may have ended by an event before this one.
-        self.ready.retain(|id| self.core.upstream(*id).is_some());
-        for _ in 0..rounds {
-            if self.ready.is_empty() {
-                break;
-            }
-            self.one_reply_each(now);
-            self.ready.retain(|id| self.core.expects_replies(*id));
-        }
-        self.ready.clear();
-        self.flush();
-    }
-
-    /// Keeps of the flows that are ready those that had something.
-    fn one_reply_each(&mut self, now: Instant) {
-        let (mut next, mut kept) = (0, 0);
-        while next < self.ready.len() {
-            if self.outbox.room() == 0 {
-                self.flush();
-            }
-            let ready = &self.ready[next..];
-            let ready = &ready[..ready.len().min(self.outbox.room())];
-            let many = ready.len();
-            self.calls.make(ready.iter().zip(self.outbox.free()).filter_map(|(id, payload)| {
-                Some(Call::Receive(self.core.upstream(*id)?.socket.socket().as_fd(), payload))
-            }));
-            for (number, slot) in self.outbox.take(many).enumerate() {
-                let id = self.ready[next + number];
-                match self.calls.outcome(number) {
-                    Ok(len) => {
-                        self.reply(id, slot, len, now);
-                        self.ready[kept] = id;
-                        kept += 1;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // ICMP: the target is down, and may come up again. The socket is as good as before.
-                    Err(error) => {
-                        let peer = self.core.table().get(id).map(|flow| flow.peer);
-                        self.net.tell_dropped(DropReason::of_unsent(&error), peer, &error, now);
-                    }
-                }
-            }
-            next += many;
-        }
-        self.ready.truncate(kept);
-    }
-
-    /// A reply of `len` bytes for the flow `id`, which arrived in `slot`.
-    fn reply(&mut self, id: FlowId, slot: usize, len: usize, now: Instant) {
-        let Some(answer) = self.core.reply(id, len, now) else { return };
-        self.net.returned(len);
-        let from = self.listener.own_ip().is_none().then_some(answer.from);
-        let header = answer.header.as_ref().map_or(&[][..], |header| header);
-        self.outbox.queue(slot, header, len, answer.to.addr(), from);
-    }
-
-    /// Sends the replies that wait.
-    fn flush(&mut self) {
-        let before = self.outbox.len() as u64;
-        let (mut lost, mut waited) = (0, false);
-        while let Err(Unsent { to, error }) = self.outbox.flush(self.listener.fd()) {
-            match error.raw_os_error() {
-                Some(libc::EINTR) => continue,
-                // The queue of the device is full. Waiting passes the pressure on to the targets' sockets.
-                Some(libc::EAGAIN) if !waited => {
-                    waited = true;
-                    writable(self.listener);
-                    continue;
-                }
-                Some(libc::EMSGSIZE) if self.send_in_fragments() => {
-                    self.shared.counters.fragmented.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
-                Some(libc::EMSGSIZE) => {
-                    self.net.tell_dropped(
-                        DropReason::ReplyTooLarge,
-                        Some(PeerAddr::new(to)),
-                        &error,
-                        clock(),
-                    );
-                }
-                _ => {
-                    self.net.tell_dropped(DropReason::ReplyFailed, Some(PeerAddr::new(to)), &error, clock());
-                    self.outbox.skip_first();
-                }
-            }
-            waited = false;
-            lost += 1;
-        }
-        self.shared.counters.down.fetch_add(before - lost, Ordering::Relaxed);
-    }
-
-    /// Sends the first reply that waits in fragments: with its header in front it does not fit the path. It waits no
-    /// more, sent or not.
-    #[cold]
-    fn send_in_fragments(&mut self) -> bool {
-        let (socket, family) = (self.listener.fd(), self.listener.family());
-        // The socket refuses to make fragments, so that they are noticed. A kernel that took the option when the
-        // socket was made takes it again.
-        set_oversized(socket, family, Oversized::Fragment).ok();
-        let sent = self.outbox.send_first(socket);
-        if self.listener.notices_oversized() {
-            set_oversized(socket, family, Oversized::Refuse).ok();
-        }
-        sent.is_ok()
-    }
-
     fn begin_to_end(&mut self, now: Instant) -> End {
         self.core.stop();
         self.core.hurry(QUIET);
@@ -437,20 +292,10 @@ fn tell(net: &Net<'_>, peer: Option<PeerAddr>, dropped: &Dropped, now: Instant) 
     net.tell_dropped(dropped.reason(), peer, dropped, now);
 }
 
-/// Waits a moment for room in the socket's queue.
-fn writable(listener: &UdpListener) {
-    // Either way the next attempt says what is the matter.
-    poll(&mut [PollFd::new(listener.fd(), PollFlags::POLLOUT)], PollTimeout::from(100u8)).ok();
-}
-
 /// The shell's clock: pure code is given the time.
 fn clock() -> Instant {
     Instant::now()
 }
-
-/// What [`Orders`] say.
-const DRAIN: u8 = 1;
-const CUT: u8 = 2;
 
 /// Events that belong to no flow.
 const LISTENER: u64 = u64::MAX;
@@ -461,12 +306,6 @@ const BATCH: usize = 32;
 
 /// Batches from balancers in a row.
 const BATCHES: usize = 4;
-
-/// Replies of one flow in a row.
-const REPLIES: usize = 16;
-
-/// Sockets with something to read that are no crowd.
-const FEW: usize = 4;
 
 /// Sockets told of in one system call.
 const EVENTS: usize = 64;

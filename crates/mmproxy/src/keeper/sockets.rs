@@ -90,6 +90,23 @@ impl Sockets {
         Ok(sockets)
     }
 
+    /// Closes what nobody accepts from any more: whoever connects is refused instead of waiting for nobody.
+    ///
+    /// Sockets of datagrams stay, because flows that have not ended answer from them.
+    pub(crate) fn retire(&mut self) {
+        self.bound.retain(|bound| matches!(bound.sockets, Several::Datagrams(_)));
+        self.admin = None;
+    }
+
+    /// Takes what `others` have and these have not, so that it need not be bound again while it is in use.
+    pub(crate) fn adopt(&mut self, others: &Self) {
+        for bound in &others.bound {
+            if self.find(bound.protocol(), bound.asked).is_none() {
+                self.bound.push(Arc::clone(bound));
+            }
+        }
+    }
+
     /// The socket of the admin address.
     pub(crate) fn admin(&self) -> Option<&TcpListener> {
         self.admin.as_ref().map(|(_, listener)| &**listener)

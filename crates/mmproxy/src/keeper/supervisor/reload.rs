@@ -32,12 +32,13 @@ impl Supervisor<'_> {
     }
 
     async fn next_shift(&self, generation: Generation) -> Result<Shift, Failure> {
-        let former = &self.shifts[&self.current].sockets;
+        let mut former = self.shifts[&self.current].sockets.clone();
+        self.shifts.values().for_each(|shift| former.adopt(&shift.sockets));
         let spec = self.source.read()?;
         Shift::prepare(
             spec,
             generation,
-            former,
+            &former,
             &mut Activated::default(),
             &self.events,
             &mut Console::silent(),
@@ -47,6 +48,9 @@ impl Supervisor<'_> {
 
     pub(super) async fn reloaded(&mut self, generation: Generation) {
         self.current = generation;
+        for (_, before) in self.shifts.iter_mut().filter(|(other, _)| **other != generation) {
+            before.sockets.retire();
+        }
         self.tally.reloaded(true);
         self.tally.watch(self.shifts[&generation].return_paths.clone());
         self.due.clear();
