@@ -421,16 +421,12 @@ try_all() {
 
 is_root || die 'a machine can only be booted as root'
 have debootstrap || die 'debootstrap is missing: apt-get install debootstrap'
-have dpkg-shlibdeps || die 'dpkg-shlibdeps is missing: apt-get install dpkg-dev'
 [ "$#" -gt 0 ] || set -- bookworm trixie
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-cargo build --locked --release -p mmproxy
-for revision in 1 2; do
-    deploy/debian/build.sh "$TARGET_DIR/release/mmproxy" "$revision" "$scratch" >"$scratch/$revision"
-done
-first=$(<"$scratch/1") second=$(<"$scratch/2")
+first=$(build_package 1 "$scratch")
+second=$(build_package 2 "$scratch")
 for suite; do make_files "$suite"; done
 make_cgroup
 for suite; do try_all "$suite"; done

@@ -106,3 +106,11 @@ run_tests() {
         cargo test --locked --tests "$@"
     fi
 }
+
+# build_package REVISION DIRECTORY: a Debian package of a release build; says where it is.
+build_package() {
+    have dpkg-shlibdeps || die 'dpkg-shlibdeps is missing: apt-get install dpkg-dev'
+    # What is substituted for a command does not stop at its first error.
+    cargo build --locked --release -p mmproxy >&2 || die 'there is no release build'
+    deploy/debian/build.sh "$TARGET_DIR/release/mmproxy" "$1" "$2"
+}

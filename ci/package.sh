@@ -240,16 +240,12 @@ if [ "${1:-}" = --inside ]; then
 fi
 [ "$#" -eq 0 ] || die 'takes no arguments'
 is_root || die 'what the package does can only be tried as root'
-have dpkg-shlibdeps || die 'dpkg-shlibdeps is missing: apt-get install dpkg-dev'
 have man || die 'man is missing: apt-get install man-db'
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-cargo build --locked --release -p mmproxy
-for revision in 1 2; do
-    deploy/debian/build.sh "$TARGET_DIR/release/mmproxy" "$revision" "$scratch" >"$scratch/$revision"
-done
-first=$(<"$scratch/1") second=$(<"$scratch/2")
+first=$(build_package 1 "$scratch")
+second=$(build_package 2 "$scratch")
 dpkg-deb --info "$first" | sed -n '/^ Package/,$p'
 check_files
 # The pid namespace ends every process in it together with its first; the mounts end with the last.

@@ -104,8 +104,14 @@ pub(crate) struct ReloadArgs {
     pub(crate) control: ControlArgs,
 
     /// Where no mmproxy answers at the control socket, send SIGHUP to this process and do not wait for what comes of it
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "PID", value_parser = process)]
     pub(crate) or_signal: Option<i32>,
+}
+
+/// 0 and negative numbers mean groups of processes to kill(2).
+fn process(text: &str) -> Result<i32, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "the number of a process is expected, such as $MAINPID in a unit".to_owned())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -115,3 +121,16 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// Each look has every worker count, and look at its sessions.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_process_can_be_signalled() {
+        assert_eq!(process("4711"), Ok(4711));
+        for group in ["0", "-1", "keeper", "", "99999999999"] {
+            assert!(process(group).is_err_and(|error| error.contains("$MAINPID")), "{group}");
+        }
+    }
+}
