@@ -30,6 +30,10 @@ const BACKLOG: u32 = 128;
 /// Longer than anything takes on a machine that is busy with something else.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
+/// How long the gateway holds back a reset for whoever does not take what was said before it. An end that reads no more, and
+/// waits for the gateway to take what it has said itself, is freed by nothing else: it has to be before [`DEADLINE`].
+const LAST_WORDS: Duration = Duration::from_secs(30);
+
 /// Everything that sessions are played on.
 pub(crate) struct Stage {
     places: Vec<Place>,
@@ -106,7 +110,7 @@ impl Stage {
             )
             .header_timeout(DEADLINE)
             .unwrap()
-            .last_words(DEADLINE)
+            .last_words(LAST_WORDS)
             .dial(
                 DialOptions::new()
                     .timeout(DEADLINE)
