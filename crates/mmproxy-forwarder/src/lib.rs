@@ -37,6 +37,7 @@ mod allowlist;
 mod choice;
 mod clients;
 mod config;
+mod courtesy;
 mod deny;
 mod destination;
 mod details;
@@ -77,6 +78,7 @@ pub use config::{
     DialOptions, GatewayConfig, Keepalive, KeepaliveInvalid, RelayOptions, SourcePort, SourcePortUnknown,
     SpliceUse, TimeoutTooShort, sessions_within,
 };
+pub use courtesy::yield_after_bulk;
 pub use deny::{Denied, DenyChange, DenyError, DenyList, DenyListError, DenyMistake, DenyProblem, DenyTable};
 pub use destination::{
     AllowedTarget, AllowedTargetProblem, AllowedTargets, ClaimedDestination, DestinationRefused,

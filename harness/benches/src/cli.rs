@@ -77,6 +77,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH")]
     pub(crate) mmproxy: Option<PathBuf>,
 
+    /// TCP congestion control for everybody, of those that a namespace may choose [default: reno, which does not pace]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
+
     /// Where to write the record [default: docs/benchmarks/DATE]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) record: Option<PathBuf>,

@@ -16,6 +16,9 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) system: String,
     pub(crate) descriptor_limit: u64,
+    /// TCP's congestion control in all namespaces; empty in records of when nobody chose it.
+    #[serde(default)]
+    pub(crate) congestion: String,
     /// Load average of the last minute before the run: what others were doing.
     pub(crate) load_average: String,
 }
@@ -36,6 +39,7 @@ impl Machine {
             kernel: line("/proc/sys/kernel/osrelease", ""),
             system: line("/etc/os-release", "PRETTY_NAME"),
             descriptor_limit: crate::usage::descriptor_limit(),
+            congestion: String::new(),
             load_average: line("/proc/loadavg", "").split(' ').next().unwrap_or_default().to_owned(),
         }
     }

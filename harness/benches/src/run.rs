@@ -1,6 +1,7 @@
 //! A whole run: all cases, all subjects, in alternation.
 
 use std::env::current_exe;
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,9 +45,9 @@ fn try_run(options: &Options) -> Result<ExitCode, String> {
     for missing in &missing {
         eprintln!("mmproxy-bench: {} is not measured: {}", missing.name, missing.why);
     }
-    let machine = Machine::here();
+    let machine = Machine { congestion: congestion(options)?, ..Machine::here() };
     let started = Instant::now();
-    let lines = measure_all(&cases, &subjects, &pace)?;
+    let lines = measure_all(&cases, &subjects, &pace, &machine.congestion)?;
     let record = Record::new(lines, &cases, &subjects, missing, &pace, started.elapsed(), machine);
     println!("{}", summary::terminal(&record));
     let folder = match (&options.record, options.smoke || !options.only.is_empty()) {
@@ -74,11 +75,16 @@ fn try_run(options: &Options) -> Result<ExitCode, String> {
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn measure_all(cases: &[&Case], subjects: &[Subject], pace: &Pace) -> Result<Vec<Measured>, String> {
+fn measure_all(
+    cases: &[&Case],
+    subjects: &[Subject],
+    pace: &Pace,
+    congestion: &str,
+) -> Result<Vec<Measured>, String> {
     let clients = Clients::default();
     let mut stages = Vec::new();
     for subject in subjects {
-        let stage = Stage::new(subject.return_path());
+        let stage = Stage::new(subject.return_path(), congestion);
         stages.push(stage.map_err(|error| format!("no stage for {}: {error}", subject.name))?);
     }
     let progress = Progress::new(cases.iter().map(|case| rounds(case, pace)).sum::<usize>() * subjects.len());
@@ -111,6 +117,19 @@ fn rounds(case: &Case, pace: &Pace) -> usize {
         | Load::Mixed { .. }
         | Load::Exchange { .. }
         | Load::Flood { .. } => pace.rounds,
+    }
+}
+
+/// One that does not pace unless told otherwise: a timer between segments would be what is measured.
+fn congestion(options: &Options) -> Result<String, String> {
+    const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+
+    let wanted = options.congestion.as_deref().unwrap_or("reno");
+    let allowed = fs::read_to_string(ALLOWED).map_err(|error| format!("{ALLOWED}: {error}"))?;
+    if allowed.split_whitespace().any(|name| name == wanted) {
+        Ok(wanted.to_owned())
+    } else {
+        Err(format!("--congestion {wanted}: this kernel lets namespaces choose {}", allowed.trim()))
     }
 }
 

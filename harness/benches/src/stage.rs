@@ -21,8 +21,18 @@ impl Stage {
     /// # Errors
     ///
     /// When the target does not start.
-    pub(crate) fn new(return_path: ReturnPath) -> io::Result<Self> {
+    pub(crate) fn new(return_path: ReturnPath, congestion: &str) -> io::Result<Self> {
         let network = Topology::new();
+        for namespace in [&network.balancer, &network.gateway] {
+            // For IPv6, too. Sockets take it over when they are made.
+            namespace.set_sysctl("net.ipv4.tcp_congestion_control", congestion);
+            // As Linux has it by itself. A host that was tuned for far away senders lets tens of MiB wait for a reader,
+            // who then finds none of it in a cache: more by chance than by anything that a gateway does.
+            namespace.set_sysctl("net.ipv4.tcp_rmem", "4096 131072 6291456");
+            namespace.set_sysctl("net.ipv4.tcp_wmem", "4096 16384 4194304");
+            // One subject's measurement says nothing to the next one's connections.
+            namespace.set_sysctl("net.ipv4.tcp_no_metrics_save", "1");
+        }
         // The generator opens tens of thousands of connections from one address within a minute.
         network.balancer.set_sysctl("net.ipv4.ip_local_port_range", "1024 65535");
         network.balancer.set_sysctl("net.ipv4.tcp_tw_reuse", "1");

@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::task::yield_now;
 
 use crate::config::SpliceUse;
+use crate::courtesy;
 use crate::sys::queue;
 use crate::tcp::pipe::{Lent, Pipes};
 use crate::tcp::socket::Watched;
@@ -35,8 +36,8 @@ pub(crate) struct Way<'a> {
 /// Moves bytes from one socket to the other.
 ///
 /// Waiting costs neither buffer nor pipe. Small messages go through a buffer that belongs to the thread, and only what
-/// the receiver does not accept at once is kept here. A direction that fills the buffer is bulk: it is lent a pipe
-/// whenever there is something to move. Nothing more is read before what was read is gone, so a slow reader slows its
+/// the receiver does not accept at once is kept here. A direction that fills the buffer is bulk, until little came a few
+/// times in a row: it is lent a pipe whenever there is something to move. Nothing more is read before what was read is gone, so a slow reader slows its
 /// writer.
 ///
 /// Every change is made between waits: polling can stop at any time and go on later, and nothing is lost.
@@ -44,7 +45,7 @@ pub(crate) struct Direction {
     carried: Carried,
     /// The receiver accepted nothing when it was asked last.
     blocked: bool,
-    bulk: bool,
+    bulk: Bulk,
     /// The sender ended; nothing more is read.
     ended: bool,
     /// The receiver was told.
@@ -61,6 +62,39 @@ enum Carried {
 impl Carried {
     fn bytes(bytes: BytesMut) -> Self {
         if bytes.is_empty() { Self::Nothing } else { Self::Bytes(Box::new(bytes)) }
+    }
+}
+
+/// Whether a direction moves much at a time.
+///
+/// A large message ends with what did not fill a segment, which comes alone: one little piece between large ones says
+/// nothing.
+#[derive(Clone, Copy, Default)]
+struct Bulk {
+    /// Little pieces in a row that it still takes to be no bulk any more.
+    patience: u8,
+}
+
+impl Bulk {
+    const fn begin(&mut self) {
+        self.patience = PATIENCE;
+    }
+
+    const fn is_on(self) -> bool {
+        self.patience > 0
+    }
+
+    /// `moved` bytes came, and then none for now.
+    const fn paused_after(&mut self, moved: usize) {
+        match moved {
+            0 => {}
+            1..TRICKLE => self.patience = self.patience.saturating_sub(1),
+            TRICKLE.. => {
+                if self.is_on() {
+                    self.begin();
+                }
+            }
+        }
     }
 }
 
@@ -81,7 +115,13 @@ impl Broken {
 impl Direction {
     /// `first` is delivered before anything that is read.
     pub(crate) fn new(first: BytesMut) -> Self {
-        Self { carried: Carried::bytes(first), blocked: false, bulk: false, ended: false, done: false }
+        Self {
+            carried: Carried::bytes(first),
+            blocked: false,
+            bulk: Bulk::default(),
+            ended: false,
+            done: false,
+        }
     }
 
     /// Everything was moved and the receiver knows.
@@ -128,8 +168,7 @@ impl Direction {
             match self.poll_fetch(way, cx) {
                 Poll::Ready(fetched) => turn = turn.saturating_sub(fetched?),
                 Poll::Pending => {
-                    // Some came, and it was little.
-                    self.bulk &= turn == TURN || TURN - turn >= TRICKLE;
+                    self.bulk.paused_after(TURN - turn);
                     return Poll::Pending;
                 }
             }
@@ -167,10 +206,10 @@ impl Direction {
 
     /// Takes something from the sender once it is there, and returns how much; nothing may be carried.
     fn poll_fetch(&mut self, way: Way<'_>, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-        if self.bulk(way) {
+        if self.splices(way) {
             drop(ready!(way.from.poll_read_ready(cx)).map_err(Broken::From)?);
         }
-        if self.bulk(way)
+        if self.splices(way)
             && let Some(mut pipe) = way.pipes.lend()
         {
             match pipe.fill(way.from) {
@@ -179,10 +218,11 @@ impl Direction {
                     return Poll::Ready(Ok(0));
                 }
                 Ok(filled) => {
+                    courtesy::note_bulk(way.moved);
                     self.carried = Carried::Pipe(pipe);
                     return Poll::Ready(Ok(filled));
                 }
-                // Nothing is there, or splice cannot pass what is next (urgent data): reading tells.
+                // Nothing is there, or splice cannot pass what is next (urgent data, no memory): reading tells.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(Broken::From(error))),
             }
@@ -193,7 +233,12 @@ impl Direction {
                 self.ended = true;
                 return Poll::Ready(Ok(0));
             }
-            self.bulk |= read == buffer.len();
+            if read == buffer.len() {
+                self.bulk.begin();
+                courtesy::note_bulk(way.moved);
+            } else if !self.bulk.is_on() {
+                courtesy::note_small();
+            }
             let sent = match send(way.to, &buffer[..read], SendFlags::NOSIGNAL) {
                 Ok(sent) => sent,
                 Err(error) if error == Errno::AGAIN => {
@@ -211,9 +256,9 @@ impl Direction {
         })
     }
 
-    fn bulk(&self, way: Way<'_>) -> bool {
+    fn splices(&self, way: Way<'_>) -> bool {
         match way.pipes.options.splice {
-            SpliceUse::Adaptive => self.bulk,
+            SpliceUse::Adaptive => self.bulk.is_on(),
             SpliceUse::Never => false,
             SpliceUse::Always => true,
         }
@@ -295,8 +340,11 @@ const TURN: usize = 512 * 1024;
 /// Bytes read at a time; also the most a direction keeps for a slow reader, unless it has a pipe.
 const READ: usize = 64 * 1024;
 
-/// Less than this, when a sender that had paused goes on, is no bulk any more.
+/// Less than this between two pauses of the sender is little.
 const TRICKLE: usize = 16 * 1024;
+
+/// So many little pieces in a row, and a direction is no bulk any more.
+const PATIENCE: u8 = 4;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());

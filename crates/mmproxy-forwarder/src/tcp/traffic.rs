@@ -66,7 +66,7 @@ pub(crate) struct Moved {
 }
 
 impl Moved {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { bytes: AtomicU64::new(0), spliced: AtomicU64::new(0) }
     }
 

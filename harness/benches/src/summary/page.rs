@@ -17,6 +17,10 @@ pub(crate) fn page(record: &Record) -> String {
     let mut page = String::new();
     let about = &record.about;
     let machine = &about.machine;
+    let congestion = match machine.congestion.as_str() {
+        "" => String::new(),
+        name => format!("| congestion control | {name} |\n"),
+    };
     writeln!(
         page,
         "# Benchmark of {}\n\n\
@@ -24,7 +28,7 @@ pub(crate) fn page(record: &Record) -> String {
          [raw.csv](raw.csv); commands and versions are in [record.json](record.json) too.\n\n\
          | | |\n|---|---|\n\
          | command | `{}` |\n| source | {} |\n| processor | {} × {} |\n| memory | {} GiB |\n\
-         | kernel, system | Linux {}, {} |\n| descriptor limit | {} |\n\
+         | kernel, system | Linux {}, {} |\n{congestion}| descriptor limit | {} |\n\
          | load before the run | {} |\n| rounds, time of each | {}, {} ms after {} ms of warming up |\n\
          | duration | {} min {} s |",
         about.date,
