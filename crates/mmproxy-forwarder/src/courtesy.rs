@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::tcp::traffic::Moved;
 
@@ -13,7 +14,8 @@ use crate::tcp::traffic::Moved;
 /// else wants the processor, this is one system call for a wait: `sched_yield(2)`.
 ///
 /// Small messages do not wait for it. Nor does a session that moves bulk alone: its pieces are large, and all that it
-/// could be is late.
+/// could be is late. And where others take the processor for long, nothing is yielded for a while, so that bulk keeps its
+/// share of a busy machine.
 ///
 /// ```
 /// let runtime = tokio::runtime::Builder::new_current_thread()
@@ -28,7 +30,9 @@ pub fn yield_after_bulk() {
     let wait = moved.wait();
     MOVED.set(moved);
     if wait == Wait::Yields {
+        let begun = Instant::now();
         thread::yield_now();
+        MOVED.set(MOVED.get().after_yield(begun.elapsed()));
     }
 }
 
@@ -39,7 +43,7 @@ pub(crate) fn note_bulk(direction: *const Moved) {
 
 /// A session of this thread has moved a small message.
 pub(crate) fn note_small() {
-    MOVED.set(Lately { waits_since_small: 0, ..MOVED.get() });
+    MOVED.set(MOVED.get().with_objection());
 }
 
 /// What this thread has moved lately.
@@ -51,7 +55,8 @@ struct Lately {
     mover: usize,
     /// Since another one did; this and the next as far as they are counted.
     waits_since_other: u8,
-    waits_since_small: u8,
+    /// Since a small message, or since others took the processor for long.
+    waits_since_objection: u8,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +67,7 @@ enum Wait {
 
 impl Lately {
     const NOTHING: Self =
-        Self { bulk: false, mover: 0, waits_since_other: FORGOTTEN, waits_since_small: FORGOTTEN };
+        Self { bulk: false, mover: 0, waits_since_other: FORGOTTEN, waits_since_objection: FORGOTTEN };
 
     const fn with_bulk(self, mover: usize) -> Self {
         // The first one of all is alone.
@@ -71,10 +76,19 @@ impl Lately {
         Self { bulk: true, mover, waits_since_other, ..self }
     }
 
+    const fn with_objection(self) -> Self {
+        Self { waits_since_objection: 0, ..self }
+    }
+
+    fn after_yield(self, took: Duration) -> Self {
+        if took > LONG { self.with_objection() } else { self }
+    }
+
     fn wait(&mut self) -> Wait {
-        let yields = self.bulk && self.waits_since_other < FORGOTTEN && self.waits_since_small == FORGOTTEN;
+        let yields =
+            self.bulk && self.waits_since_other < FORGOTTEN && self.waits_since_objection == FORGOTTEN;
         self.bulk = false;
-        for waits in [&mut self.waits_since_other, &mut self.waits_since_small] {
+        for waits in [&mut self.waits_since_other, &mut self.waits_since_objection] {
             if *waits < FORGOTTEN {
                 *waits += 1;
             }
@@ -89,6 +103,9 @@ thread_local! {
 
 /// What was not seen for so many waits is not expected any more.
 const FORGOTTEN: u8 = 64;
+
+/// Whoever feeds and drains the sessions needs less before they sleep again; about two slices of a scheduler.
+const LONG: Duration = Duration::from_millis(4);
 
 #[cfg(test)]
 mod tests {
@@ -124,11 +141,20 @@ mod tests {
 
     #[test]
     fn bulk_beside_small_messages_does_not_until_they_have_been_away_for_a_while() {
-        let mut lately = Lately { waits_since_small: 0, ..Lately::NOTHING };
+        let mut lately = Lately::NOTHING.with_objection();
         assert_eq!(yields(&mut lately, FORGOTTEN.into(), &[1, 2]), 0);
         assert_eq!(yields(&mut lately, 10, &[1, 2]), 10);
-        lately.waits_since_small = 0;
+        lately = lately.with_objection();
         assert_eq!(yields(&mut lately, 10, &[1, 2]), 0);
+    }
+
+    #[test]
+    fn bulk_does_not_for_a_while_where_others_took_the_processor_for_long() {
+        let mut lately = Lately::NOTHING.after_yield(LONG);
+        assert_eq!(yields(&mut lately, 10, &[1, 2]), 10);
+        lately = lately.after_yield(LONG + Duration::from_micros(1));
+        assert_eq!(yields(&mut lately, FORGOTTEN.into(), &[1, 2]), 0);
+        assert_eq!(yields(&mut lately, 10, &[1, 2]), 10);
     }
 
     #[test]
@@ -138,9 +164,10 @@ mod tests {
         note_bulk(&other);
         assert_eq!(MOVED.get().waits_since_other, 0);
         note_small();
-        assert_eq!(MOVED.get().waits_since_small, 0);
+        assert_eq!(MOVED.get().waits_since_objection, 0);
+        // No wait that yields, so that no time is taken.
         yield_after_bulk();
         assert!(!MOVED.get().bulk);
-        thread::spawn(|| assert_eq!(MOVED.get().waits_since_small, FORGOTTEN)).join().unwrap();
+        thread::spawn(|| assert_eq!(MOVED.get().waits_since_objection, FORGOTTEN)).join().unwrap();
     }
 }
