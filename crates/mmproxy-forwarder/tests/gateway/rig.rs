@@ -89,7 +89,11 @@ impl Rig {
 
     /// The target's end of the next session.
     pub(crate) fn accept(&self) -> TcpStream {
-        patient(accept(&self.target))
+        let come = try_accept(&self.target);
+        // Why nobody came, the gateway has told already.
+        patient(
+            come.unwrap_or_else(|error| panic!("{error}: {:?}", self.events.try_iter().collect::<Vec<_>>())),
+        )
     }
 
     /// A session that relays: the balancer's end and the target's.
@@ -254,10 +258,14 @@ impl Closed {
 
 /// `accept(2)` with a deadline.
 pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(false).unwrap();
+    try_accept(listener).expect("a connection comes to the target")
+}
+
+fn try_accept(listener: &TcpListener) -> io::Result<TcpStream> {
+    listener.set_nonblocking(false)?;
     // SO_RCVTIMEO is what bounds accept(2) on a listening socket.
-    SockRef::from(listener).set_read_timeout(Some(DEADLINE)).unwrap();
-    listener.accept().expect("a connection comes to the target").0
+    SockRef::from(listener).set_read_timeout(Some(DEADLINE))?;
+    Ok(listener.accept()?.0)
 }
 
 /// A stream whose reads and writes fail instead of waiting for ever.
