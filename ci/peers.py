@@ -1,12 +1,5 @@
 #!/usr/bin/env python3
-"""Promise: what the README says of path-network/go-mmproxy and mmproxy-rs is what these programs do here, and what it says
-of this program, too.
-
-    ci/peers.py          asks each program each question, and prints a table; exit status 1 if the README says otherwise
-    ci/peers.py WORD     only the questions with this word in them
-
-Needs root or user namespaces, and ci/bench-peers.sh before. Everything happens in a network namespace of its own.
-"""
+"""The questions of ci/peers.sh: asked of each program, in a network namespace of its own, and compared with the README."""
 
 import contextlib
 import os
@@ -396,7 +389,7 @@ def main(words):
             found.append(answer if agrees else f"**{answer}**, not {claim}")
         print(f"| {question} | {' | '.join(found)} |", flush=True)
     if wrong:
-        sys.exit(f"peers.py: {wrong} cells of the README say otherwise")
+        sys.exit(f"{wrong} cells of the README say otherwise")
 
 
 if sys.argv[1:2] == ["--inside"]:
