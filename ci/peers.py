@@ -32,7 +32,7 @@ class Program:
     @contextlib.contextmanager
     def running(self, protocol="tcp", allowed=None, descriptors=None):
         limit = f"ulimit -n {descriptors}; " if descriptors else ""
-        command = [*self.command, *self.protocol(protocol)]
+        command = [*self.command, "-p", protocol]
         with tempfile.NamedTemporaryFile("w") as networks:
             if allowed is not None:
                 networks.write(allowed)
@@ -53,15 +53,11 @@ class Program:
                 child.wait()
                 wait_for(lambda: not listens(protocol))
 
-    @staticmethod
-    def protocol(protocol):
-        return ["-p", protocol]
-
 
 def programs():
     both = ["-4", "127.0.0.1:8080", "-6", "[::1]:8080"]
     rust = BUILT / "bench-peers/bin/mmproxy"
-    ours = BUILT / ("release" if (BUILT / "release/mmproxy").exists() else "debug") / "mmproxy"
+    ours = BUILT / "debug/mmproxy"
     return [
         Program("this", [ours, "--quiet", "--listen", "10.0.0.1:2222", *both], "--allowed-subnets"),
         Program("path-network, Go", ["go-mmproxy", "-l", "10.0.0.1:2222", *both], "-allowed-subnets"),
@@ -373,12 +369,13 @@ PEERS_ROUTES = ("rule add from 127.0.0.0/8 iif lo lookup 123", "route add local 
 
 
 def main(words):
+    questions = [question for question in QUESTIONS if all(word in question for word in words)]
+    if not questions:
+        sys.exit(f"no question has {' and '.join(words)} in it; there are: {'; '.join(QUESTIONS)}")
     said, wrong = readme(), 0
     names = [program.name for program in programs()]
     print(f"| | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}")
-    for question in QUESTIONS:
-        if not all(word in question for word in words):
-            continue
+    for question in questions:
         found = []
         for name in names:
             answer, claim = ask_alone(question, name), said[question][name]

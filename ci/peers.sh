@@ -3,7 +3,7 @@
 # is what it says of this one.
 #
 #   ci/peers.sh          asks each program each question, prints a table, and ends with 1 if the README says otherwise
-#   ci/peers.sh WORD     only the questions with this word in them
+#   ci/peers.sh WORD…    only the questions with these words in them
 #
 # Needs root or user namespaces. Touches nothing outside network namespaces of its own.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

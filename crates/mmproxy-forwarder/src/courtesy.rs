@@ -1,6 +1,7 @@
 //! Bulk in larger pieces: a thread that moves nothing else lets others run before it looks for more.
 
 use std::cell::Cell;
+use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,24 +27,24 @@ use crate::tcp::traffic::Moved;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn yield_after_bulk() {
-    let mut moved = MOVED.get();
-    let wait = moved.wait();
-    MOVED.set(moved);
-    if wait == Wait::Yields {
+    let mut lately = LATELY.get();
+    let yields = lately.wait_yields();
+    LATELY.set(lately);
+    if yields {
         let begun = Instant::now();
         thread::yield_now();
-        MOVED.set(MOVED.get().after_yield(begun.elapsed()));
+        LATELY.set(LATELY.get().after_yield(begun.elapsed()));
     }
 }
 
 /// A direction of this thread's sessions, told from others by its address, has moved a piece of bulk.
-pub(crate) fn note_bulk(direction: *const Moved) {
-    MOVED.set(MOVED.get().with_bulk(direction.addr()));
+pub(crate) fn note_bulk(direction: &Moved) {
+    LATELY.set(LATELY.get().with_bulk(ptr::from_ref(direction).addr()));
 }
 
 /// A session of this thread has moved a small message.
 pub(crate) fn note_small() {
-    MOVED.set(MOVED.get().with_objection());
+    LATELY.set(LATELY.get().with_objection());
 }
 
 /// What this thread has moved lately.
@@ -57,12 +58,6 @@ struct Lately {
     waits_since_other: u8,
     /// Since a small message, or since others took the processor for long.
     waits_since_objection: u8,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Wait {
-    Begins,
-    Yields,
 }
 
 impl Lately {
@@ -84,7 +79,8 @@ impl Lately {
         if took > LONG { self.with_objection() } else { self }
     }
 
-    fn wait(&mut self) -> Wait {
+    /// A wait begins: whether it yields.
+    fn wait_yields(&mut self) -> bool {
         let yields =
             self.bulk && self.waits_since_other < FORGOTTEN && self.waits_since_objection == FORGOTTEN;
         self.bulk = false;
@@ -93,12 +89,12 @@ impl Lately {
                 *waits += 1;
             }
         }
-        if yields { Wait::Yields } else { Wait::Begins }
+        yields
     }
 }
 
 thread_local! {
-    static MOVED: Cell<Lately> = const { Cell::new(Lately::NOTHING) };
+    static LATELY: Cell<Lately> = const { Cell::new(Lately::NOTHING) };
 }
 
 /// What was not seen for so many waits is not expected any more.
@@ -115,7 +111,7 @@ mod tests {
     fn yields(lately: &mut Lately, waits: usize, movers: &[usize]) -> usize {
         let mut one = || {
             *lately = movers.iter().fold(*lately, |lately, mover| lately.with_bulk(*mover));
-            lately.wait() == Wait::Yields
+            lately.wait_yields()
         };
         (0..waits).filter(|_| one()).count()
     }
@@ -162,12 +158,12 @@ mod tests {
         let (one, other) = (Moved::new(), Moved::new());
         note_bulk(&one);
         note_bulk(&other);
-        assert_eq!(MOVED.get().waits_since_other, 0);
+        assert_eq!(LATELY.get().waits_since_other, 0);
         note_small();
-        assert_eq!(MOVED.get().waits_since_objection, 0);
+        assert_eq!(LATELY.get().waits_since_objection, 0);
         // No wait that yields, so that no time is taken.
         yield_after_bulk();
-        assert!(!MOVED.get().bulk);
-        thread::spawn(|| assert_eq!(MOVED.get().waits_since_objection, FORGOTTEN)).join().unwrap();
+        assert!(!LATELY.get().bulk);
+        thread::spawn(|| assert_eq!(LATELY.get().waits_since_objection, FORGOTTEN)).join().unwrap();
     }
 }

@@ -45,7 +45,7 @@ fn try_run(options: &Options) -> Result<ExitCode, String> {
     for missing in &missing {
         eprintln!("mmproxy-bench: {} is not measured: {}", missing.name, missing.why);
     }
-    let machine = Machine { congestion: congestion(options)?, ..Machine::here() };
+    let machine = Machine::here(congestion(options)?);
     let started = Instant::now();
     let lines = measure_all(&cases, &subjects, &pace, &machine.congestion)?;
     let record = Record::new(lines, &cases, &subjects, missing, &pace, started.elapsed(), machine);

@@ -37,8 +37,8 @@ pub(crate) struct Way<'a> {
 ///
 /// Waiting costs neither buffer nor pipe. Small messages go through a buffer that belongs to the thread, and only what
 /// the receiver does not accept at once is kept here. A direction that fills the buffer is bulk, until little came a few
-/// times in a row: it is lent a pipe whenever there is something to move. Nothing more is read before what was read is gone, so a slow reader slows its
-/// writer.
+/// times in a row: it is lent a pipe whenever there is something to move. Nothing more is read before what was read is
+/// gone, so a slow reader slows its writer.
 ///
 /// Every change is made between waits: polling can stop at any time and go on later, and nothing is lost.
 pub(crate) struct Direction {
@@ -348,4 +348,34 @@ const PATIENCE: u8 = 4;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_little_piece_between_large_ones_does_not_end_bulk_and_some_in_a_row_do() {
+        let mut bulk = Bulk::default();
+        bulk.paused_after(READ);
+        assert!(!bulk.is_on(), "only a buffer that was filled begins it");
+        bulk.begin();
+        for _ in 0..3 * PATIENCE {
+            // A message of 256 KiB, and its rest.
+            bulk.paused_after(4 * READ);
+            bulk.paused_after(1504);
+            assert!(bulk.is_on());
+        }
+        bulk.paused_after(TRICKLE);
+        for _ in 1..PATIENCE {
+            bulk.paused_after(TRICKLE - 1);
+            // Woken for nothing.
+            bulk.paused_after(0);
+            assert!(bulk.is_on());
+        }
+        bulk.paused_after(1);
+        assert!(!bulk.is_on());
+        bulk.paused_after(4 * READ);
+        assert!(!bulk.is_on());
+    }
 }

@@ -91,9 +91,9 @@ impl Rig {
     pub(crate) fn accept(&self) -> TcpStream {
         let come = try_accept(&self.target);
         // Why nobody came, the gateway has told already.
-        patient(
-            come.unwrap_or_else(|error| panic!("{error}: {:?}", self.events.try_iter().collect::<Vec<_>>())),
-        )
+        patient(come.unwrap_or_else(|error| {
+            panic!("nobody came to the target, {error}: {:?}", self.events.try_iter().collect::<Vec<_>>())
+        }))
     }
 
     /// A session that relays: the balancer's end and the target's.

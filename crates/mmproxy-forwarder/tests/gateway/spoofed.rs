@@ -123,10 +123,12 @@ fn a_client_comes_again_from_the_same_port_a_thousand_times_at_once() {
     in_namespace("spoofed::a_client_comes_again_from_the_same_port_a_thousand_times_at_once", &[], || {
         return_path();
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
-        // A connection attempt that TIME_WAIT answered with an ACK succeeds when it is repeated, a second later.
+        // TIME_WAIT may answer a SYN with an ACK. The kernel resets that and repeats the SYN some milliseconds later; where
+        // it is answered in this way again, which a busy machine sees now and then, after a second.
         let dial = options(SourcePort::Keep).timeout(DEADLINE / 2).unwrap();
         let config = config("127.0.0.0/8", &target).dial(dial);
         let rig = Rig::serving(target, config, "127.0.0.1:0", |recorder| recorder);
+        let mut late = 0;
         for round in 0..1000 {
             let mut peer = rig.connect();
             peer.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n").unwrap();
@@ -154,7 +156,9 @@ fn a_client_comes_again_from_the_same_port_a_thousand_times_at_once() {
             }
             let report = rig.report();
             assert_eq!(report.client_port, Some(ClientPort::Kept), "in round {round}");
+            late += u32::from(report.total > Duration::from_millis(700));
         }
+        assert!(late <= 10, "{late} came late");
     });
 }
 
